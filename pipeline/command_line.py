@@ -1,0 +1,45 @@
+"""The `fusion-ner` command: a table of subcommands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+# name -> (module with `add_arguments(parser)` and `main(arguments) -> int`, help). The modules import heavy packages inside `main`.
+SUBCOMMANDS = {
+    "run": ("pipeline.commands.run", "run the pipeline locally, from annotated text to a pushed model"),
+    "tokenize": ("pipeline.commands.tokenize", "tokenize text with the graph that Transform uses"),
+    "tag": ("pipeline.commands.tag", "tag text through a model server"),
+    "score": ("pipeline.commands.score", "score a model against gold annotations, strictly and by entity"),
+    "serve": ("pipeline.commands.serve", "serve pushed models over TF Serving's gRPC API"),
+}
+
+
+class UsageError(Exception):
+    """Raised by a subcommand for what the user can mend; the command prints its text and exits with 2."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand and returns its exit status: 0 done, 1 the work failed, 2 wrong input."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="fusion-ner", description="Named-entity tagging on TensorFlow, from corpus to server.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module_name, help_text) in SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_text, description=help_text)
+        if words[:1] == [name]:
+            importlib.import_module(module_name).add_arguments(subparser)
+    arguments = parser.parse_args(words)
+    module = importlib.import_module(SUBCOMMANDS[arguments.command][0])
+    try:
+        return module.main(arguments)
+    except UsageError as error:
+        print(f"fusion-ner {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
