@@ -34,3 +34,5 @@ ENTITY_COUNT = "entity_count"
 ENTITY_TEXT = "entity_text"
 ENTITY_SCORE = "entity_score"
 EXAMPLES = "examples"
+GOLD_ENTITIES = "gold_entities"  # string [B, G], "start<TAB>end<TAB>type", rows padded with ""
+PREDICTED_ENTITIES = "predicted_entities"  # string [B, E], the same form
