@@ -1,0 +1,188 @@
+"""Strict entity scores as TFMA metrics, computed by Beam from what the model's `examples` signature returns.
+
+Beam adds up the counts of `entity_scores.StrictReport`; every number is derived from their sum. `EntityScore` is one number
+that may carry a threshold, `EntityCounts` reports all counts, so that the exact report can be read back.
+
+A metric key names what it holds: `f1`, `precision` and `recall` are micro scores, `f1/LOC` is the score of the type LOC.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.metrics import metric_types
+
+from components.annotated_text import Entity
+from components.evaluator.entity_scores import Counts, StrictReport, count_entities
+from components.features import GOLD_ENTITIES, PREDICTED_ENTITIES
+
+STATISTICS = ("precision", "recall", "f1")
+COUNTS = ("true_positive", "predicted", "gold")
+TEXTS = "texts"
+
+# TFMA drops metrics whose names begin with one underscore once the derived metrics are computed.
+_REPORT = "_strict_report"
+
+
+def metric_name(statistic: str, entity_type: str | None = None) -> str:
+    """Returns the name of a number in TFMA's results.
+
+    Example:
+        >>> metric_name("f1", "LOC")
+        'f1/LOC'
+    """
+    return statistic if entity_type is None else f"{statistic}/{entity_type}"
+
+
+def parse_entity(cell: bytes | str) -> Entity:
+    """Reads one cell of the `examples` signature, "start<TAB>end<TAB>type".
+
+    Raises:
+        AnnotationError: the span is empty or negative, or the type is empty.
+        ValueError: the cell does not have that form.
+
+    Example:
+        >>> parse_entity(b"0\\t2\\tLOC")
+        Entity(start=0, end=2, type='LOC')
+    """
+    text = cell.decode("utf-8") if isinstance(cell, bytes) else cell
+    parts = text.split("\t", 2)
+    if len(parts) != 3:
+        raise ValueError(f"expected an entity as start<TAB>end<TAB>type; received {text!r}")
+    return Entity(int(parts[0]), int(parts[1]), parts[2])
+
+
+def parse_entities(cells: Iterable[bytes | str]) -> tuple[Entity, ...]:
+    """Reads one row of the `examples` signature; empty cells are padding."""
+    return tuple(parse_entity(cell) for cell in cells if cell)
+
+
+class EntityScore(tfma.metrics.Metric):
+    """One strict entity score: micro over all types, or that of one type.
+
+    Args:
+        statistic: "precision", "recall" or "f1".
+        entity_type: the type, or None for the micro score. A type that does not occur scores 0.
+        name: set by TFMA when it rebuilds the metric; it follows from the other arguments.
+
+    Raises:
+        ValueError: the statistic is unknown.
+    """
+
+    def __init__(self, statistic: str, entity_type: str | None = None, name: str | None = None) -> None:
+        if statistic not in STATISTICS:
+            raise ValueError(f"statistic: expected one of {', '.join(STATISTICS)}; received {statistic!r}")
+        super().__init__(
+            _score_computations,
+            name=name or metric_name(statistic, entity_type),
+            statistic=statistic,
+            entity_type=entity_type,
+        )
+
+
+class EntityCounts(tfma.metrics.Metric):
+    """The number of texts, and for every type that occurs its counts and scores; reported, never gated."""
+
+    def __init__(self, name: str = TEXTS) -> None:
+        super().__init__(_counts_computations, name=name)
+
+
+def _score_computations(
+    name: str,
+    statistic: str,
+    entity_type: str | None,
+    eval_config: tfma.EvalConfig | None = None,
+    model_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+    example_weighted: bool = False,
+) -> list[Any]:
+    del eval_config, output_names, example_weighted  # Each text counts once, whatever weight it carries.
+    return [
+        computation
+        for model_name in model_names or [""]
+        for computation in (
+            _report_computation(model_name),
+            metric_types.DerivedMetricComputation(
+                keys=[_key(name, model_name)],
+                result=functools.partial(_derive_score, name, model_name, statistic, entity_type),
+            ),
+        )
+    ]
+
+
+def _counts_computations(
+    name: str,
+    eval_config: tfma.EvalConfig | None = None,
+    model_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+    example_weighted: bool = False,
+) -> list[Any]:
+    del eval_config, output_names, example_weighted
+    return [
+        computation
+        for model_name in model_names or [""]
+        for computation in (
+            _report_computation(model_name),
+            metric_types.DerivedMetricComputation(
+                keys=[_key(name, model_name)], result=functools.partial(_derive_counts, name, model_name)
+            ),
+        )
+    ]
+
+
+def _derive_score(
+    name: str, model_name: str, statistic: str, entity_type: str | None, metrics: dict[Any, Any]
+) -> dict[Any, float]:
+    report: StrictReport = metrics[_key(_REPORT, model_name)]
+    counts = report.micro if entity_type is None else report.per_type.get(entity_type, Counts())
+    return {_key(name, model_name): getattr(counts.scores(), statistic)}
+
+
+def _derive_counts(name: str, model_name: str, metrics: dict[Any, Any]) -> dict[Any, float]:
+    report: StrictReport = metrics[_key(_REPORT, model_name)]
+    numbers = {name: float(report.texts)}
+    for entity_type, counts in report.per_type.items():
+        scores = counts.scores()
+        numbers |= {metric_name(each, entity_type): float(getattr(counts, each)) for each in COUNTS}
+        numbers |= {metric_name(each, entity_type): getattr(scores, each) for each in STATISTICS}
+    return {_key(each, model_name): value for each, value in numbers.items()}
+
+
+def _report_computation(model_name: str) -> Any:
+    # TFMA computes equal computations once, so every score may ask for the counts it needs.
+    return metric_types.MetricComputation(
+        keys=[_key(_REPORT, model_name)], preprocessors=None, combiner=_ReportCombiner(model_name)
+    )
+
+
+def _key(name: str, model_name: str) -> Any:
+    return metric_types.MetricKey(name=name, model_name=model_name)
+
+
+class _ReportCombiner(beam.CombineFn):
+    """Adds up the strict report of one model."""
+
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+
+    def create_accumulator(self) -> StrictReport:
+        return StrictReport()
+
+    def add_input(self, accumulator: StrictReport, element: Any) -> StrictReport:
+        # With one model its outputs stand alone, with two they are keyed by the name of the model.
+        outputs = element.get_predictions(self._model_name or None)
+        gold, predicted = (
+            parse_entities(np.ravel(outputs[feature]).tolist()) for feature in (GOLD_ENTITIES, PREDICTED_ENTITIES)
+        )
+        return accumulator + count_entities(gold, predicted)
+
+    def merge_accumulators(self, accumulators: Iterable[StrictReport]) -> StrictReport:
+        return sum(accumulators, StrictReport())
+
+    def extract_output(self, accumulator: StrictReport) -> dict[Any, StrictReport]:
+        return {_key(_REPORT, self._model_name): accumulator}
