@@ -23,8 +23,8 @@ BASELINE = "baseline"
 class Evaluator(TfxEvaluator):
     """Scores a model strictly by entity and blesses it when it passes every gate.
 
-    The model is called through its `examples` signature with the raw examples, so tokenization and alignment are part of
-    what is measured: an entity that tokenization cannot represent counts as missed.
+    The model is called through its `examples` signature with the raw examples, so tokenization and alignment are part
+    of what is measured: an entity that tokenization cannot represent counts as missed.
 
     Args:
         examples: what ExampleGen left (not Transform: gold entities are those of the corpus).
@@ -74,9 +74,7 @@ def evaluation_config(settings: EvaluatorSettings) -> tfma.EvalConfig:
         ]
     metrics = [
         _metric(EntityCounts()),
-        _metric(
-            EntityScore("f1"), _threshold(minimum=settings.minimum_f1, maximum_drop=settings.maximum_f1_drop)
-        ),
+        _metric(EntityScore("f1"), _threshold(minimum=settings.minimum_f1, maximum_drop=settings.maximum_f1_drop)),
         _metric(EntityScore("precision"), _threshold(minimum=settings.minimum_precision)),
         _metric(EntityScore("recall"), _threshold(minimum=settings.minimum_recall)),
     ]
@@ -90,7 +88,7 @@ def evaluation_config(settings: EvaluatorSettings) -> tfma.EvalConfig:
 
 
 def _metric(metric: Any, threshold: tfma.MetricThreshold | None = None) -> tfma.MetricConfig:
-    # The threshold stands in the metric's own entry: the map `metrics_specs.thresholds` knows only metrics inside the model.
+    # The threshold stands in the metric's own entry: `metrics_specs.thresholds` knows only metrics inside the model.
     return tfma.MetricConfig(
         class_name=type(metric).__name__,
         module=type(metric).__module__,

@@ -104,7 +104,9 @@ def count_entities(gold: Iterable[Entity], predicted: Iterable[Entity]) -> Stric
     gold_of = collections.Counter(entity.type for entity in gold_set)
     return StrictReport(
         texts=1,
-        per_type={name: Counts(true_positive[name], predicted_of[name], gold_of[name]) for name in {*predicted_of, *gold_of}},
+        per_type={
+            name: Counts(true_positive[name], predicted_of[name], gold_of[name]) for name in {*predicted_of, *gold_of}
+        },
     )
 
 

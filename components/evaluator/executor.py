@@ -32,7 +32,9 @@ class Executor(tfx_evaluator.Executor):
         splits = json_utils.loads(exec_properties[standard_component_specs.EXAMPLE_SPLITS_KEY])
         examples = input_dict[standard_component_specs.EXAMPLES_KEY]
         expected = sum(
-            count_examples(folder, split) for split in splits for folder in artifact_utils.get_split_uris(examples, split)
+            count_examples(folder, split)
+            for split in splits
+            for folder in artifact_utils.get_split_uris(examples, split)
         )
         super().Do(input_dict, output_dict, exec_properties)
         evaluation_uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])

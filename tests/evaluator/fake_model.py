@@ -51,8 +51,8 @@ def write_split(folder: pathlib.Path, texts: Sequence[Annotated]) -> None:
             writer.write(serialized_example(index, gold, predicted))
 
 
-def export_model(folder: pathlib.Path) -> pathlib.Path:
-    """Exports a model with the signature `examples` and nothing else."""
+def export_model(folder: pathlib.Path, *, mute: bool = False) -> pathlib.Path:
+    """Exports a model with the signature `examples` and nothing else; a mute model predicts nothing."""
 
     class FakeModel(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.EXAMPLES)])
@@ -70,9 +70,12 @@ def export_model(folder: pathlib.Path) -> pathlib.Path:
                 parsed[name] for name in (features.ENTITY_START, features.ENTITY_END, features.ENTITY_TYPE)
             )
             flat = tf.strings.join(
-                [tf.strings.as_string(start.flat_values), tf.strings.as_string(end.flat_values), types.flat_values], "\t"
+                [tf.strings.as_string(start.flat_values), tf.strings.as_string(end.flat_values), types.flat_values],
+                "\t",
             )
-            predicted = tf.strings.split(parsed[features.SOURCE], "\n")
+            predicted = tf.strings.split(
+                tf.zeros_like(parsed[features.SOURCE]) if mute else parsed[features.SOURCE], "\n"
+            )
             return {
                 features.GOLD_ENTITIES: types.with_flat_values(flat).to_tensor(""),
                 features.PREDICTED_ENTITIES: predicted.to_tensor(""),
