@@ -18,7 +18,7 @@ BLESSING_MESSAGE = "blessing_message"
 class Executor(tfx_evaluator.Executor):
     """Evaluates, then compares the number of evaluated texts with the number of examples in the split."""
 
-    def Do(
+    def Do(  # noqa: N802 - TFX calls it so
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

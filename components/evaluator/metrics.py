@@ -1,9 +1,9 @@
 """Strict entity scores as TFMA metrics, computed by Beam from what the model's `examples` signature returns.
 
-Beam adds up the counts of `entity_scores.StrictReport`; every number is derived from their sum. `EntityScore` is one number
-that may carry a threshold, `EntityCounts` reports all counts, so that the exact report can be read back.
+Beam adds up the counts of `entity_scores.StrictReport`; every number is derived from their sum. `EntityScore` is one
+number that may carry a threshold, `EntityCounts` reports all counts, so that the exact report can be read back.
 
-A metric key names what it holds: `f1`, `precision` and `recall` are micro scores, `f1/LOC` is the score of the type LOC.
+A metric key names what it holds: `f1`, `precision`, `recall` are micro scores, `f1/LOC` is the score of the type LOC.
 """
 
 from __future__ import annotations

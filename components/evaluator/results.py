@@ -31,7 +31,8 @@ class GateFailure:
 
     Args:
         metric: the metric, as `f1` or `f1/LOC`.
-        value: what the model reached, or what it gained on the baseline where `is_change`; None if nothing was measured.
+        value: what the model reached, or what it gained on the baseline where `is_change`; None if nothing
+            was measured.
         bound: the least value that passes.
         is_change: whether value and bound are differences to the baseline model.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import hypothesis
 import pytest
 from hypothesis import strategies
@@ -89,7 +91,7 @@ def _report(texts):
 @hypothesis.given(texts=_TEXTS, cuts=strategies.lists(strategies.integers(0, 8), max_size=3))
 def test_reports_of_any_partition_add_up_to_the_report_of_all(texts, cuts):
     bounds = [0, *sorted(min(cut, len(texts)) for cut in cuts), len(texts)]
-    parts = [_report(texts[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+    parts = [_report(texts[start:end]) for start, end in itertools.pairwise(bounds)]
 
     assert sum(reversed(parts), StrictReport()) == _report(texts)
 
