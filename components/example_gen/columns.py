@@ -1,0 +1,216 @@
+"""Lines of columns to sentences of tokens and tags: what the columns of a file mean, found by evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from components.annotated_text import AnnotationError
+from components.example_gen.problems import Problems
+from components.example_gen.spans import shorten
+from components.tags import OUTSIDE, is_tag, split_tag
+
+# A column holds tags if at least this share of its values are tags; the others are reported line by line.
+TAG_SHARE = 0.8
+# A column holds token numbers if at least this share of its values are the token's place in its sentence.
+INDEX_SHARE = 0.95
+# Types of syntactic chunks, which CoNLL-2000 and CoNLL-2003 write in the same form as entities.
+CHUNK_TYPES = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"])
+
+_COMMENT = re.compile(r"#\s?(?P<key>[A-Za-z_ ]+?)\s*=\s?(?P<value>.*)")
+_DOCUMENT_START = "-DOCSTART-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """A token, its tag, and its line counted from 1."""
+
+    text: str
+    tag: str
+    line: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """The tokens of a sentence, and what its comments say.
+
+    Args:
+        tokens: in order.
+        line: of the first token or comment.
+        text: of the comment `# text = ...`; None without one.
+        identifier: of the comment `# sent_id = ...`; None without one.
+    """
+
+    tokens: tuple[Token, ...]
+    line: int
+    text: str | None = None
+    identifier: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the lines of a file split into columns; columns are counted from 0.
+
+    Args:
+        separator: "\\t", or " " for any run of blanks.
+        columns: how many each line has.
+        token: the column of the tokens.
+        tag: the column of the tags.
+    """
+
+    separator: str
+    columns: int
+    token: int
+    tag: int
+
+
+def read_sentences(
+    lines: Sequence[str], name: str, tag_column: int | None, problems: Problems
+) -> tuple[list[Sentence], Layout]:
+    """Returns the sentences of a file of columns, and its layout.
+
+    Blank lines (also with blanks in them) and `-DOCSTART-` lines end a sentence; a line that begins with `#` is a
+    comment unless it has the columns of a token.
+
+    Args:
+        lines: of the file.
+        name: of the file, for messages.
+        tag_column: counted from 1; None: found by evidence.
+        problems: receives a problem for each line that does not fit the layout.
+
+    Raises:
+        AnnotationError: the layout cannot be found.
+    """
+    layout = find_layout(lines, name, tag_column)
+    sentences: list[Sentence] = []
+    tokens: list[Token] = []
+    comments: dict[str, str] = {}
+    first_line = 1
+
+    def finish() -> None:
+        text = comments.get("text")
+        if tokens or (text is not None and text.strip()):
+            sentences.append(Sentence(tuple(tokens), first_line, text, comments.get("sent_id")))
+        tokens.clear()
+        comments.clear()
+
+    for number, line in enumerate(lines, start=1):
+        if _is_boundary(line):
+            finish()
+            continue
+        fields = _split(line, layout.separator)
+        is_comment = _is_comment(line, fields, layout)
+        if is_comment and tokens:
+            finish()
+        if not tokens and not comments:
+            first_line = number
+        if is_comment:
+            if match := _COMMENT.fullmatch(line):
+                comments[match["key"]] = match["value"]
+        elif len(fields) != layout.columns:
+            problems.add(number, _column_fault(line, fields, layout))
+        else:
+            tokens.append(Token(fields[layout.token], fields[layout.tag].strip(), number))
+    finish()
+    return sentences, layout
+
+
+def find_layout(lines: Sequence[str], name: str, tag_column: int | None = None) -> Layout:
+    """Returns the layout that most lines have.
+
+    Raises:
+        AnnotationError: the file has no token lines, no column holds tags, or several do.
+    """
+    candidates = [line for line in lines if not _is_boundary(line) and not _COMMENT.fullmatch(line)]
+    if not candidates:
+        raise AnnotationError(
+            f"{name}:1: the corpus is empty: no line holds a token; expected lines of a token and its tag, such as "
+            f"'Berlin<TAB>B-LOC'"
+        )
+    with_tab = sum("\t" in line for line in candidates)
+    separator = "\t" if 2 * with_tab > len(candidates) else " "
+    sentences: list[list[list[str]]] = [[]]
+    for line in lines:
+        if _is_boundary(line):
+            sentences.append([])
+        elif not _COMMENT.fullmatch(line):
+            sentences[-1].append(_split(line, separator))
+    widths = Counter(len(row) for rows in sentences for row in rows)
+    columns = widths.most_common(1)[0][0]
+    if columns < 2:
+        raise AnnotationError(
+            f"{name}:1: most lines have 1 column; expected 2 or more, a token and its tag, separated by a tab or "
+            f"blanks; if this is another format, set format"
+        )
+    sentences = [[row for row in rows if len(row) == columns] for rows in sentences]
+    values = [[row[column] for rows in sentences for row in rows] for column in range(columns)]
+    tag = _find_tag_column(values, name) if tag_column is None else tag_column - 1
+    if tag >= columns:
+        raise AnnotationError(f"{name}:1: tag_column is {tag_column}, but most lines have {columns} columns")
+    indices = [column for column in range(columns) if _share_of_indices(sentences, column) >= INDEX_SHARE]
+    token = next((column for column in range(columns) if column != tag and column not in indices), None)
+    if token is None:
+        token = next(column for column in range(columns) if column != tag)
+    return Layout(separator, columns, token, tag)
+
+
+def _find_tag_column(values: list[list[str]], name: str) -> int:
+    shares = [sum(is_tag(value.strip()) for value in column) / len(column) for column in values]
+    candidates = [column for column, share in enumerate(shares) if share >= TAG_SHARE]
+    if not candidates:
+        best = max(range(len(values)), key=lambda column: (shares[column], column))
+        shown = ", ".join(shorten(value) for value, _ in Counter(values[best]).most_common(5))
+        raise AnnotationError(
+            f"{name}:1: no column holds tags; the nearest is column {best + 1}, where {shares[best]:.0%} of the values "
+            f"are tags, and which holds {shown}; expected O (the letter), B-PER, I-PER and so on; mend the tags, or set "
+            f"tag_column"
+        )
+    # Of several columns that look like tags, those that mark entities count.
+    candidates = [column for column in candidates if _types(values[column])] or candidates[-1:]
+    candidates = [column for column in candidates if not _types(values[column]) <= CHUNK_TYPES] or candidates[-1:]
+    if len(candidates) > 1:
+        numbers = " and ".join(str(column + 1) for column in candidates)
+        raise AnnotationError(
+            f"{name}:1: the columns {numbers} all hold tags, expected one; set tag_column to the one to learn"
+        )
+    return candidates[0]
+
+
+def _types(values: list[str]) -> set[str]:
+    return {split_tag(value.strip())[1] for value in values if is_tag(value.strip()) and value.strip() != OUTSIDE}
+
+
+def _share_of_indices(sentences: list[list[list[str]]], column: int) -> float:
+    rows = hits = 0
+    for sentence in sentences:
+        origin = 0 if sentence and sentence[0][column] == "0" else 1
+        for position, row in enumerate(sentence, start=origin):
+            rows += 1
+            hits += row[column] == str(position)
+    return hits / rows
+
+
+def _is_boundary(line: str) -> bool:
+    return not line.strip(" \t") or line.startswith(_DOCUMENT_START)
+
+
+def _is_comment(line: str, fields: list[str], layout: Layout) -> bool:
+    if not line.startswith("#"):
+        return False
+    # A hashtag, or a lone #, can be a token.
+    return len(fields) != layout.columns or not is_tag(fields[layout.tag].strip())
+
+
+def _split(line: str, separator: str) -> list[str]:
+    # Not `str.split()`: it would split at the ideographic space and other characters that are tokens.
+    return line.rstrip(" \t").split("\t") if separator == "\t" else re.split(r"[ \t]+", line.strip(" \t"))
+
+
+def _column_fault(line: str, fields: list[str], layout: Layout) -> str:
+    separator = "tabs" if layout.separator == "\t" else "blanks"
+    return (
+        f"the line {shorten(line)} has {len(fields)} columns; expected {layout.columns} separated by {separator}, as "
+        f"most lines have; mend the line"
+    )

@@ -1,0 +1,213 @@
+"""Columns of tokens and tags (CoNLL, .iob2, .bmes) to annotated text."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from components.annotated_text import AnnotatedText, AnnotationError
+from components.example_gen.columns import Sentence, Token, read_sentences
+from components.example_gen.corpus import Corpus
+from components.example_gen.problems import Problems
+from components.example_gen.scripts import joint_needs_space, writes_no_spaces
+from components.example_gen.settings import ReadingSettings
+from components.example_gen.spans import SpanCounts, make_annotated_text, shorten
+from components.tags import Scheme, check_tag, detect_scheme, entities_from_tags, split_tag
+
+_CHARACTER_AND_POSITION = re.compile(r"(.)(\d+)", re.DOTALL | re.ASCII)
+
+
+def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Corpus:
+    """Returns the annotated texts of a file of columns.
+
+    The text of a sentence is what its `# text =` line gives, with the tokens located in it in order; without such a line
+    the tokens are joined, with a space except where the script has none.
+
+    Args:
+        lines: of the file, without their ends.
+        name: of the file, for messages and sources.
+        settings: how to read.
+
+    Raises:
+        AnnotationError: with the first problems of the file, each with its line.
+
+    Example:
+        >>> read_conll(["Ada B-PER", "sings O", ""], "a.conll", ReadingSettings()).texts[0].text
+        'Ada sings'
+    """
+    problems = Problems(name)
+    sentences, layout = read_sentences(lines, name, settings.tag_column, problems)
+    notes = [f"the tags stand in column {layout.tag + 1} of {layout.columns}"]
+    if settings.position_digits == "strip" or (settings.position_digits == "auto" and have_position_digits(sentences)):
+        sentences = [_without_position_digits(sentence, problems) for sentence in sentences]
+        notes.append("the digit behind each character was read as its position in the word, not as text")
+    scheme = cast(
+        Scheme,
+        detect_scheme([token.tag for token in sentence.tokens] for sentence in sentences)
+        if settings.scheme == "auto"
+        else settings.scheme,
+    )
+    notes.append(f"the scheme is {scheme}" + (" (detected)" if settings.scheme == "auto" else ""))
+    needs_space = _find_joint(sentences, settings)
+    counts = SpanCounts()
+    texts: list[AnnotatedText] = []
+    stray = 0
+    for sentence in sentences:
+        before = len(problems)
+        _check_tags(sentence, scheme, problems)
+        located = _locate(sentence, needs_space, problems)
+        if located is None or len(problems) > before:
+            continue
+        text, offsets = located
+        tags = [token.tag for token in sentence.tokens]
+        stray += count_stray(tags) if scheme == "BIO" else 0
+        annotated = make_annotated_text(
+            identifier=sentence.identifier or f"{os.path.basename(name)}:{sentence.line}",
+            text=text,
+            spans=[
+                (offsets[first][0], offsets[last - 1][1], entity_type)
+                for first, last, entity_type in entities_from_tags(tags, scheme)
+            ],
+            name=name,
+            line=sentence.tokens[0].line,
+            trim_whitespace=settings.trim_whitespace,
+            ignore_types=settings.ignore_types,
+            problems=problems,
+            counts=counts,
+        )
+        if annotated is not None:
+            texts.append(annotated)
+    problems.raise_if_any()
+    if stray:
+        notes.append(f"{stray} I- tags behind O or another type were read as the start of an entity, as conlleval does")
+    return Corpus(tuple(texts), (*notes, *counts.notes()))
+
+
+def count_stray(tags: Sequence[str]) -> int:
+    """Returns how many entities of BIO tags begin with I-.
+
+    Example:
+        >>> count_stray(["I-PER", "I-PER", "I-LOC", "O"])
+        2
+    """
+    types = ["", *(split_tag(tag)[1] for tag in tags)]
+    return sum(tag.startswith("I") and types[index] != types[index + 1] for index, tag in enumerate(tags))
+
+
+def have_position_digits(sentences: Sequence[Sentence]) -> bool:
+    """Whether every token of the file is one character and a number that counts up from 0 within words.
+
+    At least one word of two characters must occur, or digits such as a Q1 0 could be meant.
+
+    Example:
+        >>> tokens = tuple(Token(text, "O", 1) for text in ("科0", "技1", "很0", "好0"))
+        >>> have_position_digits([Sentence(tokens, 1)])
+        True
+    """
+    longest = 0
+    for sentence in sentences:
+        position_before = -1
+        for token in sentence.tokens:
+            match = _CHARACTER_AND_POSITION.fullmatch(token.text)
+            if match is None or int(match[2]) not in (0, position_before + 1):
+                return False
+            position_before = int(match[2])
+            longest = max(longest, position_before)
+    return longest > 0
+
+
+def _without_position_digits(sentence: Sentence, problems: Problems) -> Sentence:
+    tokens = []
+    for token in sentence.tokens:
+        match = _CHARACTER_AND_POSITION.fullmatch(token.text)
+        if match is None:
+            problems.add(
+                token.line,
+                f"the token {shorten(token.text)} is no character with its position; expected one such as 科0; mend it, "
+                f"or set position_digits: keep",
+            )
+        else:
+            tokens.append(Token(match[1], token.tag, token.line))
+    return Sentence(tuple(tokens), sentence.line, sentence.text, sentence.identifier)
+
+
+def _check_tags(sentence: Sentence, scheme: Scheme, problems: Problems) -> None:
+    for token in sentence.tokens:
+        try:
+            check_tag(token.tag, scheme)
+        except AnnotationError as error:
+            problems.add(token.line, f"{error}; token {shorten(token.text)}; mend the tag, or set scheme or tag_column")
+
+
+def _find_joint(sentences: Sequence[Sentence], settings: ReadingSettings) -> Callable[[str, str], bool]:
+    """Returns the function that says whether a space belongs between two tokens."""
+    if settings.joint != "auto":
+        return lambda left, right: settings.joint == "space"
+    tokens = [token.text for sentence in sentences for token in sentence.tokens]
+    letters = [character for token in tokens for character in token if character.isalpha()]
+    mostly_without_spaces = 2 * sum(map(writes_no_spaces, letters)) > len(letters)
+    # One token for each character: also letters and digits of Western words were taken apart.
+    if mostly_without_spaces and all(len(token) == 1 for token in tokens):
+        return lambda left, right: False
+    return lambda left, right: joint_needs_space(left[-1], right[0], mostly_without_spaces=mostly_without_spaces)
+
+
+def _locate(
+    sentence: Sentence, needs_space: Callable[[str, str], bool], problems: Problems
+) -> tuple[str, list[tuple[int, int]]] | None:
+    """Returns the text of the sentence and where each token stands in it, or None after adding the fault."""
+    empty = [token for token in sentence.tokens if not token.text]
+    for token in empty:
+        problems.add(token.line, "the token is empty; expected a token before its tag; mend or remove the line")
+    if empty:
+        return None
+    if sentence.text is not None:
+        return _locate_in_text(sentence, sentence.text, problems)
+    parts: list[str] = []
+    offsets: list[tuple[int, int]] = []
+    position = 0
+    before = ""
+    for token in sentence.tokens:
+        if before and needs_space(before, token.text):
+            parts.append(" ")
+            position += 1
+        parts.append(token.text)
+        offsets.append((position, position + len(token.text)))
+        position += len(token.text)
+        before = token.text
+    return "".join(parts), offsets
+
+
+def _locate_in_text(sentence: Sentence, text: str, problems: Problems) -> tuple[str, list[tuple[int, int]]] | None:
+    offsets: list[tuple[int, int]] = []
+    position = 0
+    for token in sentence.tokens:
+        if not text.startswith(token.text, position):
+            position += _blanks(text, position)
+        if not text.startswith(token.text, position):
+            found = text[position : position + len(token.text) + 10]
+            problems.add(
+                token.line,
+                f"the token {shorten(token.text)} does not continue the sentence of the `# text =` line, which goes on "
+                f"with {shorten(found)} at code point {position}; mend the token or the line, or remove the line",
+            )
+            return None
+        offsets.append((position, position + len(token.text)))
+        position += len(token.text)
+    if rest := text[position:].strip():
+        problems.add(
+            sentence.line,
+            f"the tokens end before the sentence of the `# text =` line, which goes on with {shorten(rest)} at code "
+            f"point {position}; add the tokens, mend the line, or remove it",
+        )
+        return None
+    return text, offsets
+
+
+def _blanks(text: str, position: int) -> int:
+    start = position
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position - start

@@ -1,0 +1,122 @@
+"""A line of JSON to a record of text and raw spans: the shapes that annotation tools write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from components.annotated_text import AnnotationError
+from components.example_gen.spans import shorten
+
+ANNOTATION_KEYS = ("entities", "spans", "label", "labels")
+_START_KEYS = ("start", "start_offset")
+_END_KEYS = ("end", "end_offset")
+_TYPE_KEYS = ("type", "label")
+_SURFACE_KEYS = ("text", "surface")
+_EXPECTED = 'expected {"text": ..., "entities": [{"start": 0, "end": 2, "type": "PER"}]}'
+
+
+@dataclasses.dataclass(frozen=True)
+class RawSpan:
+    """A span as the file has it: its offsets may count other units, and its end may be inclusive."""
+
+    start: int
+    end: int
+    type: str
+    surface: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A line of the file, counted from 1: its text and spans."""
+
+    line: int
+    text: str
+    spans: tuple[RawSpan, ...]
+    identifier: str | None = None
+
+
+def parse_record(line: str, number: int) -> Record:
+    """Returns the record of one line.
+
+    The spans stand under one of `entities`, `spans`, `label` or `labels`, each as an object with `start`, `end` and
+    `type` or `label`, as a list [start, end, type] (doccano), or as {type: {surface: [[start, end], ...]}} (CLUENER).
+
+    Raises:
+        AnnotationError: the line is no such record; the message has no place yet.
+    """
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise AnnotationError(
+            f"the line is not JSON: {error.msg} at column {error.colno}: {shorten(line)}; {_EXPECTED} on one line"
+        ) from error
+    except RecursionError as error:
+        raise AnnotationError(f"the JSON is nested too deeply; {_EXPECTED}") from error
+    if not isinstance(value, dict):
+        raise AnnotationError(f"the line is JSON, but no object: {shorten(line)}; {_EXPECTED}")
+    text = value.get("text")
+    if not isinstance(text, str):
+        raise AnnotationError(f'the object has no string "text" (its keys: {", ".join(map(repr, value))}); {_EXPECTED}')
+    identifier = value.get("id")
+    return Record(number, text, tuple(_spans(value)), None if identifier is None else str(identifier))
+
+
+def _spans(value: Mapping[str, Any]) -> Iterator[RawSpan]:
+    keys = [key for key in ANNOTATION_KEYS if value.get(key) is not None]
+    if not keys:
+        raise AnnotationError(
+            f"the object has none of the keys {', '.join(ANNOTATION_KEYS)} (its keys: {', '.join(map(repr, value))}); "
+            f'write "entities": [] where a text has none'
+        )
+    if len(keys) > 1:
+        raise AnnotationError(f"the object has the keys {' and '.join(keys)}; expected one of them; remove the others")
+    annotations = value[keys[0]]
+    if isinstance(annotations, dict):
+        yield from _spans_by_type(annotations, keys[0])
+    elif isinstance(annotations, list):
+        for index, item in enumerate(annotations):
+            yield _span(item, f"{keys[0]}[{index}]")
+    else:
+        raise AnnotationError(f"{keys[0]} is {shorten(repr(annotations))}; expected a list of spans")
+
+
+def _span(item: Any, where: str) -> RawSpan:
+    if isinstance(item, dict):
+        surface = next((item[key] for key in _SURFACE_KEYS if isinstance(item.get(key), str)), None)
+        parts = [
+            next((item[key] for key in keys if key in item), None) for keys in (_START_KEYS, _END_KEYS, _TYPE_KEYS)
+        ]
+    elif isinstance(item, list) and len(item) == 3:
+        surface, parts = None, item
+    else:
+        parts = [None] * 3
+    start, end, entity_type = parts
+    if not _is_offset(start) or not _is_offset(end) or not isinstance(entity_type, str):
+        raise AnnotationError(
+            f"{where} is {shorten(json.dumps(item, ensure_ascii=False))}; expected an object with whole numbers start "
+            f"and end and a string type (or label), or a list [start, end, type]"
+        )
+    return RawSpan(start, end, entity_type, surface)
+
+
+def _spans_by_type(annotations: Mapping[str, Any], key: str) -> Iterator[RawSpan]:
+    for entity_type, surfaces in annotations.items():
+        for surface, places in surfaces.items() if isinstance(surfaces, dict) else [(None, None)]:
+            if not isinstance(places, list) or not all(_is_place(place) for place in places):
+                raise AnnotationError(
+                    f"{key}.{entity_type} is {shorten(json.dumps(surfaces, ensure_ascii=False))}; expected "
+                    f"{{surface: [[start, end], ...]}} with whole numbers"
+                )
+            for start, end in places:
+                yield RawSpan(start, end, entity_type, surface)
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_offset, value))
+
+
+def _is_offset(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
