@@ -1,0 +1,194 @@
+"""BERT's encoder on packed rows: all dense work on real tokens, padding only inside attention.
+
+Axes: N packed tokens, P padded places, b rows of a group, s its longest row, H hidden size, n heads, d head size.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from components.trainer.encoder_config import EncoderConfig
+from components.trainer.packing import RowGroup, RowPlan, pack_rows, pad_rows
+
+# Added to the scores of padding keys: after the softmax such a key weighs exactly 0.
+_MASKED_SCORE = -1e9
+
+Initializer = Callable[[tuple[int, ...]], tf.Tensor]
+
+
+def truncated_normal(standard_deviation: float, seed: int | None) -> Initializer:
+    """Returns an initialiser that draws from the next seed at every call: the same `seed` gives the same model."""
+    counter = itertools.count()
+
+    def initialize(shape: tuple[int, ...]) -> tf.Tensor:
+        if seed is None:
+            return tf.random.truncated_normal(shape, stddev=standard_deviation)
+        return tf.random.stateless_truncated_normal(shape, seed=(seed, next(counter)), stddev=standard_deviation)
+
+    return initialize
+
+
+def dropout(inputs: tf.Tensor, rate: float, *, training: bool) -> tf.Tensor:
+    """Drops values at `rate` while training and scales the others up; otherwise returns `inputs`."""
+    return tf.nn.dropout(inputs, rate) if training and rate > 0 else inputs
+
+
+class Dense(tf.Module):
+    """`inputs · kernel + bias` for inputs [N, in]; the kernel is [in, out]."""
+
+    def __init__(self, name: str, in_size: int, out_size: int, initializer: Initializer, dtype: tf.DType) -> None:
+        super().__init__()
+        self.kernel = tf.Variable(tf.cast(initializer((in_size, out_size)), dtype), name=f"{name}/kernel")
+        self.bias = tf.Variable(tf.zeros([out_size], dtype), name=f"{name}/bias")
+
+    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+        kernel, bias = tf.cast(self.kernel, inputs.dtype), tf.cast(self.bias, inputs.dtype)
+        return tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
+
+
+class LayerNorm(tf.Module):
+    """Normalises the last axis in float32 and returns the type of its input."""
+
+    def __init__(self, name: str, size: int, epsilon: float, dtype: tf.DType) -> None:
+        super().__init__()
+        self.gamma = tf.Variable(tf.ones([size], dtype), name=f"{name}/gamma")
+        self.beta = tf.Variable(tf.zeros([size], dtype), name=f"{name}/beta")
+        self._epsilon = epsilon
+
+    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(inputs, tf.float32)
+        mean, variance = tf.nn.moments(values, axes=[-1], keepdims=True)
+        gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
+        return tf.cast(tf.nn.batch_normalization(values, mean, variance, beta, gamma, self._epsilon), inputs.dtype)
+
+
+class Embeddings(tf.Module):
+    """LayerNorm of word + token type + position embeddings. The token type is 0 everywhere, and its row is added."""
+
+    def __init__(self, config: EncoderConfig, initializer: Initializer, dtype: tf.DType) -> None:
+        super().__init__()
+        self._dropout = config.hidden_dropout
+
+        def table(name: str, rows: int) -> tf.Variable:
+            values = tf.cast(initializer((rows, config.hidden_size)), dtype)
+            return tf.Variable(values, name=f"bert/embeddings/{name}")
+
+        self.word_embeddings = table("word_embeddings", config.vocab_size)
+        self.token_type_embeddings = table("token_type_embeddings", config.type_vocab_size)
+        self.position_embeddings = table("position_embeddings", config.max_positions)
+        self.layer_norm = LayerNorm("bert/embeddings/LayerNorm", config.hidden_size, config.layer_norm_epsilon, dtype)
+
+    def __call__(
+        self, token_ids: tf.Tensor, position_ids: tf.Tensor, *, compute_dtype: tf.DType, training: bool
+    ) -> tf.Tensor:
+        total = tf.add_n(
+            [
+                tf.cast(tf.gather(self.word_embeddings, token_ids), tf.float32),
+                tf.cast(tf.gather(self.position_embeddings, position_ids), tf.float32),
+            ]
+        )
+        total += tf.cast(self.token_type_embeddings[0], tf.float32)
+        return dropout(tf.cast(self.layer_norm(total), compute_dtype), self._dropout, training=training)
+
+
+class EncoderLayer(tf.Module):
+    """Self-attention and feed-forward network, each followed by residual and LayerNorm (post-LN)."""
+
+    def __init__(self, name: str, config: EncoderConfig, initializer: Initializer, dtype: tf.DType) -> None:
+        super().__init__()
+        self._config = config
+        hidden, inner, epsilon = config.hidden_size, config.intermediate_size, config.layer_norm_epsilon
+        # Query, key and value stand side by side in one kernel: one matrix product and one gather instead of three.
+        self.attention = Dense(f"{name}/attention/self/query_key_value", hidden, 3 * hidden, initializer, dtype)
+        self.attention_output = Dense(f"{name}/attention/output/dense", hidden, hidden, initializer, dtype)
+        self.attention_norm = LayerNorm(f"{name}/attention/output/LayerNorm", hidden, epsilon, dtype)
+        self.intermediate = Dense(f"{name}/intermediate/dense", hidden, inner, initializer, dtype)
+        self.output = Dense(f"{name}/output/dense", inner, hidden, initializer, dtype)
+        self.output_norm = LayerNorm(f"{name}/output/LayerNorm", hidden, epsilon, dtype)
+
+    def __call__(self, hidden: tf.Tensor, plan: RowPlan, *, training: bool) -> tf.Tensor:
+        rate = self._config.hidden_dropout
+        context = self._attend(self.attention(hidden), plan, training=training)
+        attended = dropout(self.attention_output(context), rate, training=training)
+        hidden = self.attention_norm(hidden + attended)
+        inner = activate(self.intermediate(hidden), self._config.hidden_activation)
+        return self.output_norm(hidden + dropout(self.output(inner), rate, training=training))
+
+    def _attend(self, query_key_value: tf.Tensor, plan: RowPlan, *, training: bool) -> tf.Tensor:
+        """Returns the attention contexts [N, H] from the projections [N, 3 H]."""
+        places = [group.row_count * group.length for group in plan.groups]
+        padded = tf.split(pad_rows(query_key_value, plan), places)
+        contexts = [
+            self._attend_group(part, group, training=training) for part, group in zip(padded, plan.groups, strict=True)
+        ]
+        return pack_rows(tf.concat(contexts, axis=0), plan)
+
+    def _attend_group(self, query_key_value: tf.Tensor, group: RowGroup, *, training: bool) -> tf.Tensor:
+        """Returns the contexts [b s, H] of one group from its projections [b s, 3 H]."""
+        heads, head_size = self._config.num_heads, self._config.head_size
+        parts = tf.reshape(query_key_value, [group.row_count, group.length, 3, heads, head_size])
+        query, key, value = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))  # [b, n, s, d] each
+        scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True)  # [b, n, s, s]
+        masked = tf.where(group.real, 0.0, _MASKED_SCORE)[:, tf.newaxis, tf.newaxis, :]
+        weights = tf.nn.softmax(tf.cast(scores, tf.float32) + masked)
+        weights = dropout(tf.cast(weights, value.dtype), self._config.attention_dropout, training=training)
+        context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [b, s, n, d]
+        return tf.reshape(context, [-1, self._config.hidden_size])
+
+
+def activate(values: tf.Tensor, name: str) -> tf.Tensor:
+    """Applies the activation `name` of an EncoderConfig."""
+    if name == "relu":
+        return tf.nn.relu(values)
+    return tf.nn.gelu(values, approximate=name != "gelu")
+
+
+class Encoder(tf.Module):
+    """BERT's encoder without its pooler.
+
+    Args:
+        config: the shape.
+        seed: makes the initial values reproducible; None draws them at random.
+        compute_dtype: type of the matrix products; softmax and LayerNorm always compute in float32.
+        variable_dtype: type in which the weights are stored.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        *,
+        seed: int | None = None,
+        compute_dtype: str = "float32",
+        variable_dtype: str = "float32",
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self._compute_dtype = tf.as_dtype(compute_dtype)
+        dtype = tf.as_dtype(variable_dtype)
+        initializer = truncated_normal(config.initializer_range, seed)
+        self.embeddings = Embeddings(config, initializer, dtype)
+        self.layers = [
+            EncoderLayer(f"bert/encoder/layer_{index}", config, initializer, dtype)
+            for index in range(config.num_layers)
+        ]
+
+    def __call__(self, token_ids: tf.Tensor, plan: RowPlan, *, training: bool = False) -> list[tf.Tensor]:
+        """Encodes packed rows.
+
+        Args:
+            token_ids: int32 [N], the rows one after another.
+            plan: `plan_rows(row_lengths)`.
+            training: applies dropout.
+
+        Returns:
+            The outputs of the L layers, [N, H] each in the compute type; the embeddings are not among them.
+        """
+        hidden = self.embeddings(token_ids, plan.position_ids, compute_dtype=self._compute_dtype, training=training)
+        outputs = []
+        for layer in self.layers:
+            hidden = layer(hidden, plan, training=training)
+            outputs.append(hidden)
+        return outputs
