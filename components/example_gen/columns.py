@@ -164,8 +164,8 @@ def _find_tag_column(values: list[list[str]], name: str) -> int:
         shown = ", ".join(shorten(value) for value, _ in Counter(values[best]).most_common(5))
         raise AnnotationError(
             f"{name}:1: no column holds tags; the nearest is column {best + 1}, where {shares[best]:.0%} of the values "
-            f"are tags, and which holds {shown}; expected O (the letter), B-PER, I-PER and so on; mend the tags, or set "
-            f"tag_column"
+            f"are tags, and which holds {shown}; expected O (the letter), B-PER, I-PER and so on; mend the tags, or "
+            f"set tag_column"
         )
     # Of several columns that look like tags, those that mark entities count.
     candidates = [column for column in candidates if _types(values[column])] or candidates[-1:]

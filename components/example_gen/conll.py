@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from components.annotated_text import AnnotatedText, AnnotationError
 from components.example_gen.columns import Sentence, Token, read_sentences
@@ -22,8 +21,8 @@ _CHARACTER_AND_POSITION = re.compile(r"(.)(\d+)", re.DOTALL | re.ASCII)
 def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Corpus:
     """Returns the annotated texts of a file of columns.
 
-    The text of a sentence is what its `# text =` line gives, with the tokens located in it in order; without such a line
-    the tokens are joined, with a space except where the script has none.
+    The text of a sentence is what its `# text =` line gives, with the tokens located in it in order; without such a
+    line the tokens are joined, with a space except where the script has none.
 
     Args:
         lines: of the file, without their ends.
@@ -43,11 +42,10 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
     if settings.position_digits == "strip" or (settings.position_digits == "auto" and have_position_digits(sentences)):
         sentences = [_without_position_digits(sentence, problems) for sentence in sentences]
         notes.append("the digit behind each character was read as its position in the word, not as text")
-    scheme = cast(
-        Scheme,
+    scheme: Scheme = (
         detect_scheme([token.tag for token in sentence.tokens] for sentence in sentences)
         if settings.scheme == "auto"
-        else settings.scheme,
+        else settings.scheme
     )
     notes.append(f"the scheme is {scheme}" + (" (detected)" if settings.scheme == "auto" else ""))
     needs_space = _find_joint(sentences, settings)
@@ -125,8 +123,8 @@ def _without_position_digits(sentence: Sentence, problems: Problems) -> Sentence
         if match is None:
             problems.add(
                 token.line,
-                f"the token {shorten(token.text)} is no character with its position; expected one such as 科0; mend it, "
-                f"or set position_digits: keep",
+                f"the token {shorten(token.text)} is no character with its position, such as 科0; mend it, or "
+                f"set position_digits: keep",
             )
         else:
             tokens.append(Token(match[1], token.tag, token.line))

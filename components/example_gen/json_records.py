@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from components.annotated_text import AnnotationError
 from components.example_gen.spans import shorten
@@ -84,22 +84,19 @@ def _spans(value: Mapping[str, Any]) -> Iterator[RawSpan]:
 
 
 def _span(item: Any, where: str) -> RawSpan:
+    surface = None
+    start, end, entity_type = item if isinstance(item, list) and len(item) == 3 else (None, None, None)
     if isinstance(item, dict):
-        surface = next((item[key] for key in _SURFACE_KEYS if isinstance(item.get(key), str)), None)
-        parts = [
+        start, end, entity_type = (
             next((item[key] for key in keys if key in item), None) for keys in (_START_KEYS, _END_KEYS, _TYPE_KEYS)
-        ]
-    elif isinstance(item, list) and len(item) == 3:
-        surface, parts = None, item
-    else:
-        parts = [None] * 3
-    start, end, entity_type = parts
-    if not _is_offset(start) or not _is_offset(end) or not isinstance(entity_type, str):
-        raise AnnotationError(
-            f"{where} is {shorten(json.dumps(item, ensure_ascii=False))}; expected an object with whole numbers start "
-            f"and end and a string type (or label), or a list [start, end, type]"
         )
-    return RawSpan(start, end, entity_type, surface)
+        surface = next((item[key] for key in _SURFACE_KEYS if isinstance(item.get(key), str)), None)
+    if _is_offset(start) and _is_offset(end) and isinstance(entity_type, str):
+        return RawSpan(start, end, entity_type, surface)
+    raise AnnotationError(
+        f"{where} is {shorten(json.dumps(item, ensure_ascii=False))}; expected an object with whole numbers start and "
+        f"end and a string type (or label), or a list [start, end, type]"
+    )
 
 
 def _spans_by_type(annotations: Mapping[str, Any], key: str) -> Iterator[RawSpan]:
@@ -118,5 +115,5 @@ def _is_place(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_offset, value))
 
 
-def _is_offset(value: Any) -> bool:
+def _is_offset(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

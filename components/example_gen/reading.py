@@ -10,7 +10,7 @@ from components.example_gen.conll import read_conll
 from components.example_gen.corpus import Corpus
 from components.example_gen.decoding import decode_lines
 from components.example_gen.json_lines import read_json_lines
-from components.example_gen.settings import Format, ReadingSettings
+from components.example_gen.settings import REMOTE, Format, ReadingSettings
 
 READERS: Mapping[Format, Callable[[Sequence[str], str, ReadingSettings], Corpus]] = {
     "conll": read_conll,
@@ -86,7 +86,7 @@ def _is_json(line: str, kind: type) -> bool:
 
 def _read_bytes(path: str) -> bytes:
     try:
-        if "://" in path:
+        if REMOTE in path:
             # Only for remote files: the import of TensorFlow takes seconds.
             import tensorflow as tf
 

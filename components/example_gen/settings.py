@@ -14,6 +14,7 @@ from components.tags import Scheme
 Format = Literal["conll", "json_lines"]
 SPLITS = ("train", "dev", "test")
 
+REMOTE = "://"
 # What FileBasedExampleGen replaces in a path.
 PATH_SPECIFICATION = re.compile(r"\{(SPAN|VERSION)(:\d+)?\}|\{(YYYY|MM|DD)\}")
 
@@ -110,6 +111,8 @@ class DataSettings(ReadingSettings):
                     f"{name}: a path with {{SPAN}}, {{VERSION}} or a date cannot contain any of * ? [ ] {{ }} ^ $ | "
                     f"elsewhere, because TFX would read them as a pattern; received {path!r}; rename the folder"
                 )
+        schemes = {path.partition(REMOTE)[0] if REMOTE in path else "" for path in self.files.values()}
+        check(len(schemes) == 1, "train, dev, test", "files of one file system", list(self.files.values()))
         specifications = {tuple(_specifications(path)) for path in self.files.values()}
         check(
             len(specifications) == 1,
@@ -137,7 +140,7 @@ def check_files(settings: DataSettings) -> None:
     Paths that are resolved at run time (`{SPAN}` and the like, `gs://...`) are left to the run.
     """
     for name, path in settings.files.items():
-        if PATH_SPECIFICATION.search(path) or "://" in path:
+        if PATH_SPECIFICATION.search(path) or REMOTE in path:
             continue
         if os.path.isdir(path):
             raise SettingsError(f"data.{name}: {path} is a folder; give one file of annotated text")
