@@ -12,6 +12,7 @@ from tfx.utils import json_utils
 
 from components.evaluator.results import count_examples, read_blessing, read_report
 
+# Read by the pusher, which says why it refuses.
 BLESSING_MESSAGE = "blessing_message"
 
 
