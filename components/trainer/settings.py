@@ -1,0 +1,171 @@
+"""Settings of the Trainer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from components.settings import check
+
+RANDOM_LEARNING_RATE = 5e-4
+PRETRAINED_LEARNING_RATE = 5e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomEncoderSettings:
+    """The shape of an encoder that starts from random weights; the vocabulary gives its last dimension.
+
+    Args:
+        hidden_size: width of the layers, a multiple of `num_heads`.
+        num_layers: number of encoder layers, all of which are fused.
+        num_heads: attention heads of a layer.
+        intermediate_size: width of the feed-forward part.
+        max_positions: tokens a window may have, [CLS] and [SEP] included.
+
+    Raises:
+        SettingsError: a value is impossible.
+    """
+
+    hidden_size: int = 256
+    num_layers: int = 4
+    num_heads: int = 4
+    intermediate_size: int = 1024
+    max_positions: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
+            check(getattr(self, name) > 0, f"random_encoder.{name}", "a positive number", getattr(self, name))
+        check(
+            self.hidden_size % self.num_heads == 0,
+            "random_encoder.hidden_size",
+            f"a multiple of num_heads ({self.num_heads})",
+            self.hidden_size,
+        )
+        check(self.max_positions >= 4, "random_encoder.max_positions", "at least 4", self.max_positions)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerSettings:
+    """How the tagger is trained.
+
+    Args:
+        encoder: folder of a pretrained encoder (Hugging Face layout or google-research checkpoint); None starts from
+            random weights of the shape `random_encoder`.
+        random_encoder: the shape of an encoder without pretrained weights.
+        lower_case: whether the tokenizer lower-cases and strips accents, as Transform did.
+        fusion: how the encoder's layers are combined: "dynamic" weighs them anew for every token, "static" once for
+            the model, "last" takes the last layer only.
+        epochs: passes over the training texts.
+        learning_rate: peak of the schedule; None takes 5e-4 for random weights and 5e-5 for pretrained ones.
+        head_learning_rate: peak for the fusion and the classifier; None takes `learning_rate` for random weights and
+            ten times `learning_rate` for pretrained ones, whose head starts from nothing.
+        warmup_fraction: share of all steps in which the rate rises from 0; then it falls linearly to 0.
+        weight_decay: decoupled decay of weights, not of biases and layer normalisation.
+        gradient_clip_norm: the global norm to which gradients are clipped.
+        batch_tokens: tokens of a training batch, special ones included; a batch holds as many windows as fit.
+        dropout: rate of all dropouts; None takes the encoder's own (0.1 for random weights).
+        seed: of initial weights, order of the data and dropout.
+        window: tokens of a window, special ones included; None takes the encoder's positions, at most 512.
+        window_overlap: tokens that neighbouring windows share; None takes a quarter of the window.
+        whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
+            by the training entities: yes, if at most one in a hundred begins or ends inside a word.
+        early_stopping_epochs: stop after so many epochs without a better F1 on the dev set; None never stops early.
+        checkpoint_directory: where the state is kept until training succeeds, so that a run after a crash resumes;
+            None keeps it beside the model, where a new run of the pipeline does not find it.
+        checkpoint_minutes: minutes between two saves within an epoch; each epoch's end is saved in any case.
+
+    Raises:
+        SettingsError: a value is impossible.
+    """
+
+    encoder: str | None = None
+    random_encoder: RandomEncoderSettings = dataclasses.field(default_factory=RandomEncoderSettings)
+    lower_case: bool = True
+    fusion: Literal["dynamic", "static", "last"] = "dynamic"
+    epochs: int = 10
+    learning_rate: float | None = None
+    head_learning_rate: float | None = None
+    warmup_fraction: float = 0.1
+    weight_decay: float = 0.01
+    gradient_clip_norm: float = 1.0
+    batch_tokens: int = 2048
+    dropout: float | None = None
+    seed: int = 1
+    window: int | None = None
+    window_overlap: int | None = None
+    whole_words: bool | None = None
+    early_stopping_epochs: int | None = None
+    checkpoint_directory: str | None = None
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        check(self.encoder is None or bool(self.encoder), "encoder", "a folder or null", self.encoder)
+        check(self.epochs > 0, "epochs", "a positive number", self.epochs)
+        for name in ("learning_rate", "head_learning_rate"):
+            value = getattr(self, name)
+            check(value is None or 0 < value <= 1, name, "a number above 0 and at most 1", value)
+        check(0 <= self.warmup_fraction <= 1, "warmup_fraction", "0 to 1", self.warmup_fraction)
+        check(0 <= self.weight_decay < 1, "weight_decay", "at least 0 and below 1", self.weight_decay)
+        check(self.gradient_clip_norm > 0, "gradient_clip_norm", "a positive number", self.gradient_clip_norm)
+        check(self.dropout is None or 0 <= self.dropout < 1, "dropout", "at least 0 and below 1", self.dropout)
+        check(0 <= self.seed < 2**31, "seed", "0 to 2147483647", self.seed)
+        check(self.window is None or self.window >= 4, "window", "at least 4 tokens", self.window)
+        smallest_batch = self.window or 1
+        check(
+            self.batch_tokens >= smallest_batch,
+            "batch_tokens",
+            f"at least the {smallest_batch} tokens of one window",
+            self.batch_tokens,
+        )
+        check(
+            self.window_overlap is None or self.window_overlap >= 0,
+            "window_overlap",
+            "0 or more tokens",
+            self.window_overlap,
+        )
+        if self.window is not None and self.window_overlap is not None:
+            check(
+                self.window_overlap < self.window - 2,
+                "window_overlap",
+                f"less than {self.window - 2}, the window without [CLS] and [SEP]",
+                self.window_overlap,
+            )
+        check(
+            self.early_stopping_epochs is None or self.early_stopping_epochs > 0,
+            "early_stopping_epochs",
+            "a positive number or null",
+            self.early_stopping_epochs,
+        )
+        check(
+            self.checkpoint_directory is None or bool(self.checkpoint_directory),
+            "checkpoint_directory",
+            "a folder or null",
+            self.checkpoint_directory,
+        )
+        check(self.checkpoint_minutes > 0, "checkpoint_minutes", "a positive number", self.checkpoint_minutes)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The peak of the schedule, with the default filled in."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return RANDOM_LEARNING_RATE if self.encoder is None else PRETRAINED_LEARNING_RATE
+
+    @property
+    def peak_head_learning_rate(self) -> float:
+        """The peak of the schedule for the fusion and the classifier, with the default filled in."""
+        if self.head_learning_rate is not None:
+            return self.head_learning_rate
+        return self.peak_learning_rate * (1 if self.encoder is None else 10)
+
+    def window_size(self, max_positions: int) -> tuple[int, int]:
+        """Returns tokens of a window and of the overlap for an encoder with `max_positions`.
+
+        Raises:
+            SettingsError: the window is larger than the encoder's positions, or the overlap leaves no room.
+        """
+        window = min(512, max_positions) if self.window is None else self.window
+        check(window <= max_positions, "window", f"at most {max_positions}, the encoder's positions", window)
+        overlap = window // 4 if self.window_overlap is None else self.window_overlap
+        check(overlap < window - 2, "window_overlap", f"less than {window - 2}", overlap)
+        return window, overlap

@@ -1,0 +1,110 @@
+"""From the tokens of texts to entities, whatever their length: windows, encoder, decoding.
+
+Evaluation on the dev set and the exported model run this very graph.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from components.trainer.decoding import Entities, decode_entities
+from components.trainer.tagger import FusionTagger, TaggerOutput
+from components.trainer.windows import cut_windows
+
+# Tokens that go through the encoder together: enough to keep all cores busy, while a text of 100,000 characters needs
+# no more memory than one of 8,000.
+CHUNK_TOKENS = 8192
+
+
+class TextTagger(tf.Module):
+    """Finds entities in tokenized texts.
+
+    Args:
+        tagger: the model.
+        cls_id: id of [CLS].
+        sep_id: id of [SEP].
+        window: tokens of a window, special ones included.
+        overlap: tokens that neighbouring windows share.
+        continuation: bool [vocabulary], which tokens continue a word; None lets entities end inside words.
+    """
+
+    def __init__(
+        self,
+        tagger: FusionTagger,
+        *,
+        cls_id: int,
+        sep_id: int,
+        window: int,
+        overlap: int,
+        continuation: tuple[bool, ...] | None,
+    ) -> None:
+        super().__init__()
+        self.tagger = tagger
+        self._cls_id = cls_id
+        self._sep_id = sep_id
+        self._window = window
+        self._overlap = overlap
+        self._chunk_tokens = max(CHUNK_TOKENS, tagger.encoder_config.max_positions)
+        self._continuation = None if continuation is None else tf.constant(continuation)
+
+    def tag_rows(self, token_ids: tf.Tensor, row_lengths: tf.Tensor) -> TaggerOutput:
+        """Runs the model over packed rows, about `CHUNK_TOKENS` tokens at a time.
+
+        Args:
+            token_ids: int32 [N], rows one after another, each with its [CLS] and [SEP].
+            row_lengths: int32 [W], none 0; N and W may be 0.
+        """
+        row_ends = tf.cumsum(row_lengths)
+        chunk_of_row = (row_ends - row_lengths) // self._chunk_tokens  # no chunk is empty: a row is shorter than it
+        chunk_count = tf.reduce_max(tf.concat([[-1], chunk_of_row], axis=0)) + 1
+        first_row = tf.searchsorted(chunk_of_row, tf.range(chunk_count + 1))
+        first_token = tf.gather(tf.concat([[0], row_ends], axis=0), first_row)
+
+        def tag_chunk(
+            chunk: tf.Tensor, logits: tf.TensorArray, layer_weights: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
+            output = self.tagger(
+                token_ids[first_token[chunk] : first_token[chunk + 1]],
+                row_lengths[first_row[chunk] : first_row[chunk + 1]],
+            )
+            return chunk + 1, logits.write(chunk, output.logits), layer_weights.write(chunk, output.layer_weights)
+
+        def pieces(width: int) -> tf.TensorArray:
+            return tf.TensorArray(tf.float32, size=chunk_count, infer_shape=False, element_shape=[None, width])
+
+        _, logits, layer_weights = tf.while_loop(
+            lambda chunk, *_: chunk < chunk_count,
+            tag_chunk,
+            (tf.constant(0), pieces(self.tagger.tag_count), pieces(self.tagger.encoder_config.num_layers)),
+            # One chunk after another, or memory would grow with the text after all.
+            parallel_iterations=1,
+        )
+        return TaggerOutput(logits=logits.concat(), layer_weights=layer_weights.concat())
+
+    def tag_tokens(self, token_ids: tf.RaggedTensor) -> TaggerOutput:
+        """Runs the model over texts, cut into windows where they are long: outputs for [sum of tokens] in text order.
+
+        Args:
+            token_ids: int32 [B, (tokens)], without [CLS] and [SEP].
+        """
+        windows = cut_windows(
+            token_ids, cls_id=self._cls_id, sep_id=self._sep_id, window=self._window, overlap=self._overlap
+        )
+        output = self.tag_rows(windows.token_ids, windows.row_lengths)
+        return TaggerOutput(
+            logits=tf.gather(output.logits, windows.token_position),
+            layer_weights=tf.gather(output.layer_weights, windows.token_position),
+        )
+
+    def decode(
+        self, logits: tf.Tensor, token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor
+    ) -> Entities:
+        """Turns the logits of `tag_tokens` into entities; see `decode_entities`."""
+        continues_word = None
+        if self._continuation is not None:
+            continues_word = tf.gather(self._continuation, token_ids.flat_values)
+        return decode_entities(logits, start, end, continues_word)
+
+    def find_entities(self, token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor) -> Entities:
+        """Finds the entities of texts from their tokens: int32 [B, (tokens)] each, offsets in code points."""
+        return self.decode(self.tag_tokens(token_ids).logits, token_ids, start, end)
