@@ -1,0 +1,1 @@
+"""The embedded server: TensorFlow Serving's API and model management in Python, for laptops and tests."""

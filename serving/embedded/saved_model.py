@@ -1,0 +1,113 @@
+"""One version of a model in memory: a SavedModel in a Session and Graph of its own.
+
+TensorFlow Serving runs SavedModels through C++ sessions. The nearest thing in Python is the v1 loader with a callable
+made from CallableOptions: unlike `tf.saved_model.load` it reads TF1 exports too and needs nothing but the
+signature_def; unlike `session.run(feed_dict)` it checks no static shapes and casts no types.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_text  # noqa: F401 -- registers the ops that tokenization in the graph uses
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+
+from serving.embedded.status import StatusError, status_error_from_tensorflow
+from serving.embedded.tensors import dtype_name
+
+DEFAULT_SIGNATURE = "serving_default"
+_SERVE_TAG = "serve"
+
+
+class LoadedModel:
+    """A SavedModel that is ready to answer; thread-safe.
+
+    Args:
+        path: the version folder, with saved_model.pb.
+        session_config: TensorFlow's own settings, such as numbers of threads.
+
+    Raises:
+        StatusError: the folder holds no SavedModel that can be loaded, in TensorFlow Serving's words.
+    """
+
+    def __init__(self, path: Path, session_config: config_pb2.ConfigProto | None = None) -> None:
+        _check_readable(path)
+        self.path = path
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=session_config)
+        try:
+            with self._session.graph.as_default():
+                self._meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [_SERVE_TAG], str(path))
+        except Exception as error:
+            self._session.close()
+            raise status_error_from_tensorflow(error) from error
+        self.signatures: Mapping[str, Any] = dict(self._meta_graph.signature_def)
+        self._callables: dict[tuple[str, tuple[str, ...], int], Any] = {}
+        self._callables_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Frees the model's memory; nothing may be running."""
+        self._callables.clear()
+        self._session.close()
+
+    def run(
+        self, signature_name: str, inputs: Mapping[str, Any], output_names: Sequence[str], timeout_ms: int = 0
+    ) -> list[Any]:
+        """Returns the outputs `output_names` of a signature for `inputs`, one array for each name of the signature.
+
+        Raises:
+            StatusError: an input has the wrong type, or an op failed.
+        """
+        signature = self.signatures[signature_name]
+        aliases = sorted(signature.inputs)
+        for position, alias in enumerate(aliases):
+            expected = dtype_name(signature.inputs[alias].dtype)
+            received = "string" if inputs[alias].dtype == object else inputs[alias].dtype.name
+            if received != expected:
+                raise StatusError(
+                    "INVALID_ARGUMENT", f"Expects arg[{position}] to be {expected} but {received} is provided"
+                )
+        run = self._callable(signature_name, tuple(output_names), timeout_ms)
+        try:
+            return run(*(inputs[alias] for alias in aliases))
+        except Exception as error:
+            raise status_error_from_tensorflow(error) from error
+
+    def _callable(self, signature_name: str, output_names: tuple[str, ...], timeout_ms: int) -> Any:
+        key = (signature_name, output_names, timeout_ms)
+        run = self._callables.get(key)
+        if run is None:
+            with self._callables_lock:
+                run = self._callables.get(key)
+                if run is None:
+                    run = self._callables[key] = self._make_callable(*key)
+        return run
+
+    def _make_callable(self, signature_name: str, output_names: tuple[str, ...], timeout_ms: int) -> Any:
+        signature = self.signatures[signature_name]
+        options = config_pb2.CallableOptions(
+            feed=[signature.inputs[alias].name for alias in sorted(signature.inputs)],
+            fetch=[signature.outputs[name].name for name in output_names],
+        )
+        options.run_options.timeout_in_ms = timeout_ms
+        return self._session._make_callable_from_options(options)
+
+
+def _check_readable(path: Path) -> None:
+    """Raises what TensorFlow's C++ loader says of a folder without a readable SavedModel."""
+    file = path / "saved_model.pb"
+    if not file.exists() and not (path / "saved_model.pbtxt").exists():
+        raise StatusError(
+            "NOT_FOUND",
+            "Specified file path does not appear to contain a SavedModel bundle "
+            f"(should have a file called `saved_model.pb`)\nSpecified file path: {path}",
+        )
+    if file.exists():
+        try:
+            saved_model_pb2.SavedModel.FromString(file.read_bytes())
+        except DecodeError:
+            raise StatusError("DATA_LOSS", f"Can't parse {file} as binary proto") from None
