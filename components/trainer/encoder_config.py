@@ -165,7 +165,7 @@ def _config(
     if missing:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}, which the shape of a BERT needs")
     activation = values.get("hidden_act", "gelu")
-    if activation not in activations:
+    if not isinstance(activation, str) or activation not in activations:
         raise CheckpointError(
             f"{path}: hidden_act: expected one of {', '.join(sorted(activations))}; received {activation!r}"
         )

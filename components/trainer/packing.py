@@ -87,7 +87,7 @@ def plan_rows(row_lengths: tf.Tensor, group_count: int = GROUP_COUNT) -> RowPlan
 
 
 def group_cuts(sorted_lengths: tf.Tensor, group_count: int) -> tf.Tensor:
-    """Returns where to cut rows sorted by length, longest first, so that padding each part to its first row costs least.
+    """Returns where to cut rows sorted by length such that padding each part to its longest row costs fewest places.
 
     Exact, by dynamic programming over the distinct lengths U (at most the longest row a model takes): O(G U^2).
 

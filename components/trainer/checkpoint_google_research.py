@@ -1,0 +1,139 @@
+"""Weights from TensorFlow checkpoints: google-research/bert's encoder, and the whole tagger of the seed's code."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import numpy
+import tensorflow as tf
+
+from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.encoder_config import EncoderConfig
+from components.trainer.encoder_directory import google_research_prefix
+from components.trainer.tagger import FusionTagger
+from components.trainer.weights import Destination, assign_weights, encoder_variables
+
+_LAYER_TENSORS = (
+    "attention/output/dense/kernel",
+    "attention/output/dense/bias",
+    "attention/output/LayerNorm/gamma",
+    "attention/output/LayerNorm/beta",
+    "intermediate/dense/kernel",
+    "intermediate/dense/bias",
+    "output/dense/kernel",
+    "output/dense/bias",
+    "output/LayerNorm/gamma",
+    "output/LayerNorm/beta",
+)
+_EMBEDDING_TENSORS = (
+    "word_embeddings",
+    "token_type_embeddings",
+    "position_embeddings",
+    "LayerNorm/gamma",
+    "LayerNorm/beta",
+)
+_ATTENTION_INPUTS = ("query", "key", "value")
+
+# What a checkpoint may carry beside the model: the pooler, the pretraining heads, and what optimisers keep.
+_DROPPED = re.compile(r"bert/pooler/.*|cls/.*|global_step|.*/adam_[mv]|.*/Adam(_1)?|(.*/)?beta[12]_power")
+
+
+def google_research_names(config: EncoderConfig) -> dict[str, Destination]:
+    """Returns where each tensor of a google-research/bert encoder goes, by its name in the checkpoint.
+
+    Example:
+        >>> google_research_names(config)["bert/embeddings/word_embeddings"].variable
+        'bert/embeddings/word_embeddings'
+    """
+    names = [f"bert/embeddings/{tensor}" for tensor in _EMBEDDING_TENSORS]
+    destinations = {}
+    for index in range(config.num_layers):
+        layer = f"bert/encoder/layer_{index}"
+        names += [f"{layer}/{tensor}" for tensor in _LAYER_TENSORS]
+        for part, attention_input in enumerate(_ATTENTION_INPUTS):
+            for tensor in ("kernel", "bias"):
+                destinations[f"{layer}/attention/self/{attention_input}/{tensor}"] = Destination(
+                    f"{layer}/attention/self/query_key_value/{tensor}", part=part, part_count=len(_ATTENTION_INPUTS)
+                )
+    return {name: Destination(name) for name in names} | destinations
+
+
+def seed_names(config: EncoderConfig) -> dict[str, Destination]:
+    """Returns where each tensor of the seed's tagger goes: those of the encoder, the `layer_logit`s, the classifier."""
+    head = [f"layer_logit{index}/{tensor}" for index in range(config.num_layers) for tensor in ("kernel", "bias")]
+    head += ["output_weights", "output_bias"]
+    return google_research_names(config) | {name: Destination(name) for name in head}
+
+
+def load_google_research(tagger: FusionTagger, directory: str | pathlib.Path) -> None:
+    """Loads the encoder's weights from a folder of google-research/bert; fusion and classifier stay as they are.
+
+    Args:
+        tagger: built from the `bert_config.json` of the folder.
+        directory: holds `bert_model.ckpt.*`, or one checkpoint of another name.
+
+    Raises:
+        CheckpointError: the checkpoint is absent, damaged, or its tensors do not fit.
+    """
+    prefix = google_research_prefix(directory)
+    names = google_research_names(tagger.encoder_config)
+    _load(encoder_variables(tagger.named_variables()), names, prefix)
+
+
+def load_seed_checkpoint(tagger: FusionTagger, prefix: str | pathlib.Path) -> None:
+    """Loads encoder, fusion and classifier from a checkpoint that the seed's code wrote.
+
+    Args:
+        tagger: has the fusion "dynamic" and the checkpoint's number of tags.
+        prefix: the checkpoint without `.index` and `.data-*`, as `tf.compat.v1.train.Saver.save` returned it.
+
+    Raises:
+        CheckpointError: the checkpoint is absent, damaged, or its tensors do not fit.
+        ValueError: the tagger has another fusion.
+    """
+    _load(tagger.named_variables(), seed_names(tagger.encoder_config), pathlib.Path(prefix))
+
+
+def checkpoint_shapes(prefix: str | pathlib.Path) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the model's tensors in a checkpoint, without optimiser slots, pooler and pretraining heads.
+
+    Raises:
+        CheckpointError: the checkpoint is absent or damaged.
+    """
+    shapes = _open(pathlib.Path(prefix)).get_variable_to_shape_map()
+    return {name: tuple(shape) for name, shape in shapes.items() if not _DROPPED.fullmatch(name)}
+
+
+def _load(variables: dict[str, tf.Variable], names: dict[str, Destination], prefix: pathlib.Path) -> None:
+    reader = _open(prefix)
+
+    def read(name: str) -> numpy.ndarray:
+        try:
+            return reader.get_tensor(name)
+        except (tf.errors.OpError, ValueError) as error:
+            raise CheckpointError(
+                f"{prefix}: the tensor {name} cannot be read; the file is damaged: {error}"
+            ) from error
+
+    assign_weights(variables, names, checkpoint_shapes(prefix), read, str(prefix))
+
+
+def _open(prefix: pathlib.Path) -> tf.train.CheckpointReader:
+    if not prefix.with_name(prefix.name + ".index").is_file():
+        raise CheckpointError(f"{prefix}.index: there is no such file; give the checkpoint's path without .index")
+    _check_data_files(prefix)
+    try:
+        return tf.train.load_checkpoint(str(prefix))
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{prefix}.index: cannot be read; the file is damaged: {error}") from error
+
+
+def _check_data_files(prefix: pathlib.Path) -> None:
+    present = sorted(path.name for path in prefix.parent.glob(f"{prefix.name}.data-*-of-*"))
+    if not present:
+        raise CheckpointError(f"{prefix}: the checkpoint has no data file {prefix.name}.data-00000-of-00001")
+    count = int(present[0].rpartition("-")[2])
+    missing = {f"{prefix.name}.data-{index:05d}-of-{count:05d}" for index in range(count)}.difference(present)
+    if missing:
+        raise CheckpointError(f"{prefix}: data files are missing: {', '.join(sorted(missing))}")
