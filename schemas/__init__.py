@@ -1,0 +1,1 @@
+"""Schemas of the data, kept as files of the package."""
