@@ -20,6 +20,7 @@ UNALIGNED_ENTITY = "unaligned_entity"  # int64 [n], indices of the entities that
 # Assets that Transform leaves beside its graph.
 VOCABULARY_ASSET = "vocab.txt"
 TAGS_ASSET = "tags.txt"
+TOKENIZER_ASSET = "tokenizer.json"  # {"lower_case": bool}
 
 # Signatures of the exported model.
 SERVING_SIGNATURE = "serving_default"

@@ -71,6 +71,10 @@ class PagedTable:
         page_of = [page_indices.setdefault(row.tobytes(), len(page_indices)) for row in rows]
         return cls(np.array(page_of, np.int32), np.frombuffer(b"".join(page_indices), np.int32))
 
+    def value(self, code: int) -> int:
+        """Returns the entry of the code point `code`."""
+        return int(self.pages[(int(self.page_of[code >> PAGE_BITS]) << PAGE_BITS) + (code & 255)])
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CodePointTables:

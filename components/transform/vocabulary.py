@@ -13,7 +13,7 @@ REQUIRED_TOKENS = (PAD, UNK, CLS, SEP)
 
 
 class VocabularyError(ValueError):
-    """Raised when a vocabulary cannot be read or lacks a token; the message names the file, the fault and the remedy."""
+    """Raised when a vocabulary cannot be read or lacks a token; the message names the file and the fault."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The vocabulary compiled for `tf_text.FastWordpieceTokenizer`, so that its answers are those of google-research/bert."""
+"""The vocabulary compiled for `FastWordpieceTokenizer`, so that its answers are those of google-research/bert."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def _model_tokens(vocabulary: Vocabulary) -> list[str]:
 
 def _is_reachable(token: str) -> bool:
     table = code_point_tables(lower_case=False).original
-    codes = np.array([ord(character) for character in token], np.int64)
-    properties = table.pages[(table.page_of[codes >> 8].astype(np.int64) << 8) + (codes & 255)]
-    return token not in ("", SUFFIX_INDICATOR) and not (properties & (DROPPED | WHITESPACE)).any()
+    return token not in ("", SUFFIX_INDICATOR) and not any(
+        table.value(ord(character)) & (DROPPED | WHITESPACE) for character in token
+    )
