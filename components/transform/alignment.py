@@ -69,17 +69,20 @@ def align_entities(
     tagged = tf.greater_equal(lead, 0) & tf.greater_equal(tail, 0) & tf.greater_equal(type_id, 0)
     exact = tagged & tf.equal(lead, 0) & tf.equal(tail, 0)
 
+    tags = _tag_ids(
+        first=tf.boolean_mask(first, tagged),
+        last=tf.boolean_mask(last, tagged),
+        type_id=tf.boolean_mask(type_id, tagged),
+        pieces=tf.size(piece_start),
+    )
     return Alignment(
-        tag_ids=tf.RaggedTensor.from_row_splits(
-            _tag_ids(*(tf.boolean_mask(x, tagged) for x in (first, last, type_id)), tf.size(piece_start)),
-            token_splits,
-            validate=False,
-        ),
+        tag_ids=tf.RaggedTensor.from_row_splits(tags, token_splits, validate=False),
         unaligned=_others(tf.boolean_mask(touching, exact), entity_row, entity_splits),
     )
 
 
-def _tag_ids(first: tf.Tensor, last: tf.Tensor, type_id: tf.Tensor, pieces: tf.Tensor) -> tf.Tensor:
+def _tag_ids(*, first: tf.Tensor, last: tf.Tensor, type_id: tf.Tensor, pieces: tf.Tensor) -> tf.Tensor:
+    """Returns the tags, int64 [pieces]: B on the first and I on the other pieces of each entity."""
     splits, piece = tf.raw_ops.RaggedRange(starts=first, limits=last + 1, deltas=tf.constant(1, tf.int64))
     entity = segment_ids(splits)
     begin_tag = 1 + 2 * tf.gather(type_id, entity)

@@ -50,15 +50,14 @@ def analyze(words: tf.Tensor, entity_types: tf.Tensor, settings: TransformSettin
         entity_types: string [E], the types of the entities of the batch.
         settings: where the vocabulary comes from.
     """
-    # `tft.experimental.ptransform_analyzer` takes every output for an asset as soon as one is; this is its body.
+    # A given vocabulary needs no words, and then texts need not be split for the analysis.
+    inputs = [entity_types] if settings.vocabulary else [entity_types, words]
     asset = analyzer_nodes.TemporaryAssetInfo(b"", "text")
+    # `tft.experimental.ptransform_analyzer` takes every output for an asset as soon as one is; this is its body.
     with tf.compat.v1.name_scope("analyze_train_split"):
         outputs = nodes.apply_multi_output_operation(
             analyzer_nodes.PTransform,
-            # A given vocabulary needs no words, and then texts need not be split for the analysis.
-            analyzer_nodes.get_input_tensors_value_nodes(
-                [entity_types] if settings.vocabulary else [entity_types, words]
-            ),
+            analyzer_nodes.get_input_tensors_value_nodes(inputs),
             ptransform=_AnalyzeTrainSplit(settings),
             is_partitionable=False,
             output_tensor_info_list=[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -16,7 +16,8 @@ from components.transform.settings import TransformSettings
 from components.transform.tokenizer import tokenize
 from components.transform.words import split_words
 
-Feature = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
+# tf.Tensor, tf.SparseTensor or tf.RaggedTensor; TensorFlow has no types that a checker could follow.
+Feature: TypeAlias = Any
 
 _REQUIRED_FEATURES = (features.TEXT, features.ENTITY_START, features.ENTITY_END, features.ENTITY_TYPE)
 

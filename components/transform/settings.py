@@ -16,8 +16,8 @@ class TransformSettings:
         lower_case: whether the vocabulary is uncased: words are lower-cased and stripped of accents.
         vocabulary_size: the most word pieces a learned vocabulary has.
         minimum_count: a learned vocabulary leaves out characters and pieces that occur less often in the train split.
-        vocabulary_digest: SHA-256 of the vocabulary file, which `create_transform` fills in: it makes the step run again
-            when the file changes, and refuses a file that changed since.
+        vocabulary_digest: SHA-256 of the vocabulary file, which `create_transform` fills in: it makes the step run
+            again when the file changes, and refuses a file that changed since.
         statistics: whether to write statistics of the examples before and after the transformation.
     """
 

@@ -18,8 +18,8 @@ _MAX_PIECE_CHARACTERS = 30
 def learn_vocabulary(word_counts: Mapping[str, int], *, size: int, minimum_count: int) -> Vocabulary:
     """Learns word pieces from words as `words.split_words` gives them; equal counts give the same vocabulary.
 
-    Characters that are always words of their own (CJK, punctuation) enter by their counts. What remains of `size` goes to
-    the pieces of all other words, learned by TF Text's top-down algorithm; each of their characters enters as well,
+    Characters that are always words of their own (CJK, punctuation) enter by their counts. What remains of `size` goes
+    to the pieces of all other words, learned by TF Text's top-down algorithm; each of their characters enters as well,
     alone and as a continuation, so that a rare word is spelled rather than unknown.
 
     Args:

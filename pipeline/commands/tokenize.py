@@ -33,16 +33,16 @@ def main(arguments: argparse.Namespace) -> int:
         UsageError: the vocabulary or the input cannot be used; texts before the faulty line have been printed.
     """
     with _open_input(arguments.input) as lines:
-        tokenize_lines = _line_tokenizer(arguments.vocab, lower_case=not arguments.cased)
+        tokenize_texts = _load_tokenizer(arguments.vocab, lower_case=not arguments.cased)
         name = "standard input" if arguments.input == "-" else arguments.input
         read = _text_from_json if arguments.jsonl else _text_from_line
         try:
-            for answer in tokenize_lines(_texts(lines, read, name)):
+            for answer in tokenize_texts(_texts(lines, read, name)):
                 sys.stdout.buffer.write(answer)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             # The reader has what it wanted (`| head`); nothing may be flushed into the closed pipe at exit.
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None
     return 0
 
 
@@ -55,23 +55,19 @@ def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
         raise UsageError(f"{path}: cannot read the input: {error.strerror}") from error
 
 
-def _texts(lines: Iterable[bytes], read: Callable[[bytes], str | None], name: str) -> Iterator[str | UsageError]:
-    """Yields the text of each line; the first fault as a UsageError in its place, and nothing after it."""
-    number = 0
-    try:
-        for number, line in enumerate(lines, start=1):
+def _texts(lines: Iterable[bytes], read: Callable[[bytes], str | None], name: str) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
             text = read(line.removesuffix(b"\n"))
-            if text is not None:
-                yield text
-    except UnicodeDecodeError as error:
-        yield UsageError(
-            f"{name}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column {error.start + 1}); "
-            "convert the input to UTF-8"
-        )
-    except (ValueError, RecursionError) as error:
-        yield UsageError(f"{name}:{number}: {error}")
-    except OSError as error:
-        yield UsageError(f"{name}: cannot read the input: {error.strerror}")
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{name}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at column {error.start + 1}); "
+                "convert the input to UTF-8"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{name}:{number}: {error}") from error
+        if text is not None:
+            yield text
 
 
 def _text_from_line(line: bytes) -> str:
@@ -98,9 +94,8 @@ def _text_from_json(line: bytes) -> str | None:
     return text
 
 
-def _line_tokenizer(
-    vocabulary_path: str, *, lower_case: bool
-) -> Callable[[Iterable[str | UsageError]], Iterator[bytes]]:
+def _load_tokenizer(vocabulary_path: str, *, lower_case: bool) -> Callable[[Iterable[str]], Iterator[bytes]]:
+    """Returns a function from texts to the lines that answer them, in bounded memory."""
     # TensorFlow takes seconds to import; the command table must not wait for it.
     import tensorflow as tf
 
@@ -124,18 +119,19 @@ def _line_tokenizer(
             }
             yield json.dumps(answer, ensure_ascii=False).encode() + b"\n"
 
-    def tokenize_lines(texts: Iterable[str | UsageError]) -> Iterator[bytes]:
+    def tokenize_texts(texts: Iterable[str]) -> Iterator[bytes]:
         batch: list[str] = []
         characters = 0
-        for text in texts:
-            if isinstance(text, UsageError):
-                yield from answers(batch)
-                raise text
-            batch.append(text)
-            characters += len(text)
-            if len(batch) >= _BATCH_TEXTS or characters >= _BATCH_CHARACTERS:
-                yield from answers(batch)
-                batch, characters = [], 0
+        try:
+            for text in texts:
+                batch.append(text)
+                characters += len(text)
+                if len(batch) >= _BATCH_TEXTS or characters >= _BATCH_CHARACTERS:
+                    yield from answers(batch)
+                    batch, characters = [], 0
+        except UsageError:
+            yield from answers(batch)
+            raise
         yield from answers(batch)
 
-    return tokenize_lines
+    return tokenize_texts
