@@ -24,7 +24,9 @@ class UsageError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit status: 0 done, 1 the work failed, 2 wrong input."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="fusion-ner", description="Named-entity tagging on TensorFlow, from corpus to server.")
+    parser = argparse.ArgumentParser(
+        prog="fusion-ner", description="Named-entity tagging on TensorFlow, from corpus to server."
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module_name, help_text) in SUBCOMMANDS.items():
         subparser = subparsers.add_parser(name, help=help_text, description=help_text)

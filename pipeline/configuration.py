@@ -1,0 +1,187 @@
+"""The configuration of a pipeline: one YAML file, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.evaluator.settings import EvaluatorSettings
+from components.example_gen.settings import DataSettings, check_files
+from components.infra_validator.settings import InfraValidatorSettings
+from components.pusher.settings import PusherSettings
+from components.settings import SettingsError, check, parse_settings
+from components.trainer.settings import TrainerSettings
+from components.transform.settings import TransformSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """Everything that a pipeline needs to know.
+
+    Args:
+        data: the annotated text.
+        output: the folder that receives everything a run leaves: `serving/`, `metrics.json`, `run.log`, the metadata
+            store and the artifacts.
+        name: of the pipeline and of the served model: lower-case letters, digits and `-`, because Kubeflow accepts
+            nothing else.
+        transform: the tokenizer and its vocabulary.
+        trainer: the tagger and its training.
+        evaluator: the gates.
+        infra_validator: the trial on a model server.
+        pusher: how pushed versions are kept.
+        cache: whether steps whose inputs and settings have not changed are taken from the last run.
+
+    Raises:
+        SettingsError: a value is impossible, or two settings contradict each other.
+    """
+
+    data: DataSettings
+    output: str
+    name: str = "fusion-ner"
+    transform: TransformSettings = dataclasses.field(default_factory=TransformSettings)
+    trainer: TrainerSettings = dataclasses.field(default_factory=TrainerSettings)
+    evaluator: EvaluatorSettings = dataclasses.field(default_factory=EvaluatorSettings)
+    infra_validator: InfraValidatorSettings = dataclasses.field(default_factory=InfraValidatorSettings)
+    pusher: PusherSettings = dataclasses.field(default_factory=PusherSettings)
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", self.name) is not None,
+            "name",
+            "1 to 63 lower-case letters, digits and '-', beginning and ending with a letter or digit",
+            self.name,
+        )
+        check(bool(self.output), "output", "a folder", self.output)
+
+    @property
+    def serving_directory(self) -> Path:
+        """The folder that a model server watches: `<output>/serving/<name>`."""
+        return Path(self.output) / "serving" / self.name
+
+
+# Settings that are paths: written in the YAML file they are relative to its folder, as options to the working directory.
+PATHS = (
+    ("output",),
+    ("data", "train"),
+    ("data", "dev"),
+    ("data", "test"),
+    ("transform", "vocabulary"),
+    ("trainer", "encoder"),
+)
+
+
+def read_configuration(path: Path, overrides: Mapping[tuple[str, ...], Any]) -> Configuration:
+    """Reads a YAML file, applies `overrides` and checks everything that can be checked without running.
+
+    Args:
+        path: the YAML file.
+        overrides: values by their place, such as `("trainer", "epochs"): 3`; they win over the file.
+
+    Raises:
+        SettingsError: what is wrong, where, and what was expected.
+    """
+    values = _read_yaml(path)
+    _anchor_paths(values, path.resolve().parent)
+    for place, value in overrides.items():
+        _set(values, place, value)
+    # A corpus given by options replaces the file's corpus: its dev and test sets belong to another train set.
+    if ("data", "train") in overrides:
+        for split in ("dev", "test"):
+            if ("data", split) not in overrides and isinstance(values.get("data"), dict):
+                values["data"].pop(split, None)
+    if "lower_case" in _section(values, "trainer"):
+        raise SettingsError("trainer.lower_case: set transform.lower_case, which both steps follow")
+    _take_from_encoder(values)
+    configuration = parse_settings(Configuration, values)
+    check_configuration(configuration)
+    trainer = dataclasses.replace(configuration.trainer, lower_case=configuration.transform.lower_case)
+    return dataclasses.replace(configuration, trainer=trainer)
+
+
+def check_configuration(configuration: Configuration) -> None:
+    """Raises SettingsError unless the files are there and the output folder can be written."""
+    check_files(configuration.data)
+    encoder = configuration.trainer.encoder
+    if encoder is not None:
+        check(Path(encoder).is_dir(), "trainer.encoder", "an existing folder with a pretrained encoder", encoder)
+    vocabulary = configuration.transform.vocabulary
+    if vocabulary is not None:
+        check(Path(vocabulary).is_file(), "transform.vocabulary", "an existing vocab.txt", vocabulary)
+    output = Path(configuration.output)
+    check(not output.exists() or output.is_dir(), "output", "a folder, new or existing", configuration.output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"output: {output} cannot be made: {error.strerror}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is not UTF-8 ({error})"
+        raise SettingsError(f"the configuration {path} cannot be read: {reason}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"the configuration {path} is not YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"the configuration {path}: expected a mapping of settings; received {values!r}")
+    return values
+
+
+def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
+    for *section, name in PATHS:
+        parent = _section(values, *section)
+        value = parent.get(name)
+        if isinstance(value, str) and value and "://" not in value:
+            parent[name] = os.path.normpath(folder / Path(value).expanduser())
+
+
+def _section(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The mapping at a place; an empty one, detached, where there is none or something else that parsing will refuse."""
+    for name in names:
+        inner = values.get(name)
+        values = inner if isinstance(inner, dict) else {}
+    return values
+
+
+def _take_from_encoder(values: dict[str, Any]) -> None:
+    """A pretrained encoder brings its vocabulary and the case of its tokenizer, unless they are given."""
+    encoder = _section(values, "trainer").get("encoder")
+    transform = _section(values, "transform")
+    if not isinstance(encoder, str) or not Path(encoder).is_dir():
+        return
+    if transform.get("vocabulary") is None:
+        _set(values, ("transform", "vocabulary"), str(Path(encoder) / "vocab.txt"))
+    if transform.get("lower_case") is None:
+        _set(values, ("transform", "lower_case"), _lower_case_of_encoder(Path(encoder)))
+
+
+def _set(values: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
+    for key in place[:-1]:
+        if not isinstance(values.get(key), dict):
+            values[key] = {}
+        values = values[key]
+    values[place[-1]] = value
+
+
+def _lower_case_of_encoder(encoder: Path) -> bool:
+    """The `do_lower_case` of a Hugging Face folder; True, BERT's default, where nothing is said."""
+    path = encoder / "tokenizer_config.json"
+    if not path.is_file():
+        return True
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("do_lower_case", True))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"trainer.encoder: {path} cannot be read: {error}") from error

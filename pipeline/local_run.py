@@ -1,0 +1,127 @@
+"""A local run: the pipeline with the local runner and SQLite metadata, and what it leaves in the output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+
+from components.evaluator import results
+from components.example_gen.errors import annotation_error_text
+from pipeline.configuration import Configuration
+from pipeline.local_runner import ComponentError, ComponentRun, ProgressRunner, output_uris
+from pipeline.pipeline import create_pipeline
+from pipeline.report import RunReport, print_report, write_metrics
+
+
+class RunError(RuntimeError):
+    """Raised when a run cannot be finished; `component` names the step and the text says why."""
+
+    def __init__(self, component: str, message: str) -> None:
+        super().__init__(message)
+        self.component = component
+
+
+def run(configuration: Configuration, console: Console) -> RunReport:
+    """Runs the pipeline, prints its progress and leaves `metrics.json` and the pushed model in the output folder.
+
+    Raises:
+        RunError: a step failed, or another run works in the same folder.
+    """
+    output = Path(configuration.output)
+    with _exclusive(output):
+        # Numbers of an earlier run must not pass for those of this one if it fails on the way.
+        metrics_path = output / "metrics.json"
+        metrics_path.unlink(missing_ok=True)
+        pipeline = local_pipeline(configuration)
+        runner = ProgressRunner(
+            on_start=lambda component: _print_start(console, component),
+            on_end=lambda component_run: _print_component(console, component_run),
+            # A model that somebody removed from the serving folder is pushed again.
+            uncached=() if _has_version(configuration.serving_directory) else ("VersionPusher",),
+        )
+        logging.getLogger().setLevel(logging.INFO)
+        try:
+            runner.run(pipeline)
+        except ComponentError as failure:
+            raise RunError(failure.component, _explain(failure)) from failure
+        report = _report(configuration, pipeline, runner.component_runs)
+        write_metrics(report, metrics_path)
+        print_report(report, console)
+        return report
+
+
+def local_pipeline(configuration: Configuration) -> Pipeline:
+    """Creates the pipeline for this machine: artifacts and metadata in the output folder, resumable training."""
+    output = Path(configuration.output)
+    trainer = configuration.trainer
+    if trainer.checkpoint_directory is None:
+        trainer = dataclasses.replace(trainer, checkpoint_directory=str(output / "checkpoints"))
+    return create_pipeline(
+        dataclasses.replace(configuration, trainer=trainer),
+        pipeline_root=str(output / "artifacts"),
+        metadata_connection=sqlite_metadata_connection_config(str(output / "metadata.sqlite")),
+        # Workers in other processes would each import TensorFlow again: twice the time of a whole run.
+        beam_pipeline_args=["--direct_running_mode=in_memory", "--direct_num_workers=1"],
+    )
+
+
+def _report(configuration: Configuration, pipeline: Pipeline, runs: list[ComponentRun]) -> RunReport:
+    outputs = {component_run.component: output_uris(pipeline, component_run) for component_run in runs}
+    evaluation, blessing = outputs["Evaluator"]["evaluation"], outputs["Evaluator"]["blessing"]
+    split = configuration.evaluator.split
+    examples = Path(outputs["AnnotatedTextExampleGen"]["examples"])
+    test = results.read_report(evaluation, results.count_examples(str(examples / f"Split-{split}"), split))
+    model_blessing = results.read_blessing(blessing, evaluation)
+    return RunReport(
+        test=test,
+        blessed=model_blessing.blessed,
+        refusals=tuple(map(str, model_blessing.failures)),
+        version_path=None,
+        seconds={component_run.component: component_run.seconds for component_run in runs},
+    )
+
+
+def _print_start(console: Console, component: str) -> None:
+    # On a terminal the line is completed when the component ends; in a file it would stand there twice.
+    if console.is_terminal:
+        console.print(f"{component:<24}", end="")
+
+
+def _print_component(console: Console, component_run: ComponentRun) -> None:
+    note = "  [dim]unchanged, from the last run[/]" if component_run.state == "cached" else ""
+    start = "\r" if console.is_terminal else ""
+    console.print(f"{start}{component_run.component:<24} {component_run.seconds:8.1f} s{note}")
+
+
+def _explain(failure: ComponentError) -> str:
+    """The part of a failure that helps: the reader's own sentence where there is one, else the first cause."""
+    cause: BaseException = failure.__cause__ or failure
+    text = annotation_error_text(cause)
+    if text is not None:
+        return text
+    return f"{type(cause).__name__}: {cause}" if failure.__cause__ else str(failure)
+
+
+def _has_version(serving_directory: Path) -> bool:
+    return serving_directory.is_dir() and any(path.name.isdigit() for path in serving_directory.iterdir())
+
+
+@contextlib.contextmanager
+def _exclusive(output: Path) -> Iterator[None]:
+    """Holds the output folder for this run: two runs in one metadata store would mix their executions."""
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                "fusion-ner run", f"another run works in {output}; wait for it or choose another --output"
+            ) from None
+        yield

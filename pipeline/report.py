@@ -1,0 +1,83 @@
+"""What a run ends with: `metrics.json` and the tables in the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from components.evaluator.entity_scores import StrictReport
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """The outcome of a run.
+
+    Args:
+        test: strict scores on the test split.
+        blessed: whether every gate passed.
+        refusals: why it did not, one sentence each.
+        version_path: where the pushed model lies; None if nothing was pushed.
+        seconds: wall-clock seconds by component.
+    """
+
+    test: StrictReport
+    blessed: bool
+    refusals: tuple[str, ...]
+    version_path: Path | None
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Returns the content of `metrics.json`."""
+        return {
+            "test": self.test.to_json(),
+            "blessed": self.blessed,
+            "refusals": list(self.refusals),
+            "model": str(self.version_path) if self.version_path else None,
+            "seconds": {component: round(seconds, 2) for component, seconds in self.seconds.items()},
+        }
+
+
+def write_metrics(report: RunReport, path: Path) -> None:
+    """Writes `metrics.json` by an atomic rename, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def print_report(report: RunReport, console: Console) -> None:
+    """Prints the scores by entity type, the verdict and the place of the model."""
+    table = Table(title="test split, strict entity scores", title_justify="left", title_style="bold")
+    table.add_column("type")
+    for heading in ("precision", "recall", "F1", "gold entities"):
+        table.add_column(heading, justify="right")
+    for entity_type, scores in sorted(report.test.per_type.items()):
+        table.add_row(
+            entity_type,
+            *(f"{value:.4f}" for value in (scores.precision, scores.recall, scores.f1)),
+            str(scores.support),
+        )
+    table.add_section()
+    strict = report.test.strict
+    table.add_row(
+        "all",
+        *(f"{value:.4f}" for value in (strict.precision, strict.recall, strict.f1)),
+        str(report.test.support),
+        style="bold",
+    )
+    console.print(table)
+    if report.blessed:
+        console.print("[bold green]blessed[/]: every gate passed")
+    else:
+        console.print("[bold red]not blessed[/]")
+        for refusal in report.refusals:
+            console.print(f"  {refusal}", markup=False)
+    if report.version_path:
+        console.print(f"model: {report.version_path}", markup=False)
+    else:
+        console.print("nothing was pushed")
