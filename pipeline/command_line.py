@@ -7,7 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-# name -> (module with `add_arguments(parser)` and `main(arguments) -> int`, help). The modules import heavy packages inside `main`.
+# name -> (module with `add_arguments(parser)` and `main(arguments) -> int`, help).
+# The modules import heavy packages inside `main`.
 SUBCOMMANDS = {
     "run": ("pipeline.commands.run", "run the pipeline locally, from annotated text to a pushed model"),
     "tokenize": ("pipeline.commands.tokenize", "tokenize text with the graph that Transform uses"),

@@ -67,7 +67,7 @@ class Configuration:
         return Path(self.output) / "serving" / self.name
 
 
-# Settings that are paths: written in the YAML file they are relative to its folder, as options to the working directory.
+# Settings that are paths: in the YAML file they are relative to its folder, as options to the working directory.
 PATHS = (
     ("output",),
     ("data", "train"),
@@ -149,7 +149,7 @@ def _anchor_paths(values: dict[str, Any], folder: Path) -> None:
 
 
 def _section(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The mapping at a place; an empty one, detached, where there is none or something else that parsing will refuse."""
+    """The mapping at a place; an empty, detached one where there is none, or something that parsing will refuse."""
     for name in names:
         inner = values.get(name)
         values = inner if isinstance(inner, dict) else {}

@@ -38,7 +38,7 @@ def create_pipeline(
     # Reads annotated text; keeps given splits, cuts missing ones by a hash of the text.
     example_gen = AnnotatedTextExampleGen(configuration.data)
 
-    # Computes statistics, publishes the schema that the project keeps in schemas/ and compares them; an anomaly stops the run.
+    # Computes statistics and compares them with the schema in schemas/; an anomaly stops the run.
     statistics_gen, schema, example_validator = make_validation_components(example_gen.outputs["examples"])
 
     # Tokenizes in the graph and aligns tags with word pieces.

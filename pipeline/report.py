@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from components.evaluator.entity_scores import StrictReport
+from components.evaluator.entity_scores import Counts, StrictReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +56,10 @@ def print_report(report: RunReport, console: Console) -> None:
     table.add_column("type")
     for heading in ("precision", "recall", "F1", "gold entities"):
         table.add_column(heading, justify="right")
-    for entity_type, scores in sorted(report.test.per_type.items()):
-        table.add_row(
-            entity_type,
-            *(f"{value:.4f}" for value in (scores.precision, scores.recall, scores.f1)),
-            str(scores.support),
-        )
+    for entity_type, counts in sorted(report.test.per_type.items()):
+        table.add_row(entity_type, *_cells(counts))
     table.add_section()
-    strict = report.test.strict
-    table.add_row(
-        "all",
-        *(f"{value:.4f}" for value in (strict.precision, strict.recall, strict.f1)),
-        str(report.test.support),
-        style="bold",
-    )
+    table.add_row("all", *_cells(report.test.micro), style="bold")
     console.print(table)
     if report.blessed:
         console.print("[bold green]blessed[/]: every gate passed")
@@ -81,3 +71,8 @@ def print_report(report: RunReport, console: Console) -> None:
         console.print(f"model: {report.version_path}", markup=False)
     else:
         console.print("nothing was pushed")
+
+
+def _cells(counts: Counts) -> tuple[str, ...]:
+    scores = counts.scores()
+    return (*(f"{value:.4f}" for value in (scores.precision, scores.recall, scores.f1)), str(counts.gold))
