@@ -14,6 +14,9 @@ RESERVED_TOKENS = (PAD, UNK, CLS, SEP, MASK)
 
 _MAX_PIECE_CHARACTERS = 30
 
+# The search for a threshold ends where this fraction of the room is left.
+_SLACK = 0.05
+
 
 def learn_vocabulary(word_counts: Mapping[str, int], *, size: int, minimum_count: int) -> Vocabulary:
     """Learns word pieces from words as `words.split_words` gives them; equal counts give the same vocabulary.
@@ -57,18 +60,43 @@ def _learn_pieces(word_counts: Mapping[str, int], size: int, minimum_count: int)
         for character in word:
             character_counts[character] += count
     # Each character takes two pieces; at most half of the room is theirs.
-    alphabet = _most_frequent(character_counts, minimum_count, size // 4)
-    spellable = [(word, count) for word, count in sorted(word_counts.items()) if set(word) <= set(alphabet)]
-    if not spellable:
-        return []
-    learned = learner.learn(
-        spellable,
-        vocab_size=size,
-        reserved_tokens=[],
-        lower_thresh=minimum_count,
+    alphabet = sorted(_most_frequent(character_counts, minimum_count, size // 4))
+    spellable = [
+        (word, count)
+        for word, count in sorted(word_counts.items())
+        if len(word) <= _MAX_PIECE_CHARACTERS and set(word) <= set(alphabet)
+    ]
+    characters = dict.fromkeys(piece for character in alphabet for piece in (character, f"##{character}"))
+
+    def pieces_above(threshold: int) -> list[str]:
+        learned = learner.learn_with_thresh(spellable, threshold, parameters)
+        return [*characters, *(piece for piece in learned if piece not in characters)]
+
+    parameters = learner.Params(
+        upper_thresh=None,
+        lower_thresh=None,
+        num_iterations=4,
+        max_input_tokens=-1,
         max_token_length=_MAX_PIECE_CHARACTERS,
         max_unique_chars=len(alphabet),
+        vocab_size=size,
+        slack_ratio=_SLACK,
+        include_joiner_token=True,
+        joiner="##",
+        reserved_tokens=[],
     )
-    required = dict.fromkeys(piece for character in sorted(alphabet) for piece in (character, f"##{character}"))
-    # The learner's result is in order of frequency, and may exceed the size where its search ends early.
-    return [*required, *(piece for piece in learned if piece not in required)][:size]
+    # The lowest threshold whose pieces fit. A step takes seconds on a large corpus, so double first: small corpora are
+    # done with one step, and the answer is far below the greatest count, where the library's own search begins.
+    too_low, threshold = minimum_count - 1, minimum_count
+    pieces = pieces_above(threshold)
+    while len(pieces) > size:
+        too_low, threshold = threshold, 2 * threshold
+        pieces = pieces_above(threshold)
+    while threshold - too_low > 1 and len(pieces) < (1 - _SLACK) * size:
+        middle = (too_low + threshold) // 2
+        candidate = pieces_above(middle)
+        if len(candidate) > size:
+            too_low = middle
+        else:
+            threshold, pieces = middle, candidate
+    return pieces
