@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow_text  # noqa: F401 - registers the ops of the tokenizer inside the model
 from absl import logging
 from tfx import types
 from tfx.components.evaluator import executor as tfx_evaluator

@@ -40,7 +40,7 @@ def serialized_example(index: int, gold: Iterable[Entity], predicted: Iterable[E
             }
         )
     )
-    return example.SerializeToString()
+    return example.SerializeToString(deterministic=True)
 
 
 def write_split(folder: pathlib.Path, texts: Sequence[Annotated]) -> None:

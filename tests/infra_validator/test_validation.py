@@ -1,0 +1,170 @@
+"""The infra validation with servers that serve, end, hang and answer otherwise."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+
+import pytest
+from tfx import types
+from tfx.types import standard_artifacts
+
+from components.features import EXAMPLES_SIGNATURE, SERVING_SIGNATURE, TOKENS_SIGNATURE
+from components.infra_validator import validation as validation_module
+from components.infra_validator.component import ServingInfraValidator
+from components.infra_validator.executor import Executor, InfraValidationError
+from components.infra_validator.probes import make_probes, read_examples
+from components.infra_validator.settings import InfraValidatorSettings
+from components.infra_validator.validation import validate
+from components.settings import SettingsError
+from serving.model_server import PROGRAM_VARIABLE, ServerProgram, find_model_server
+from tests.evaluator.fake_model import serialized_example, write_split
+from tests.infra_validator.fake_servable import export_servable
+
+EXAMPLES = [serialized_example(index, [], []) for index in range(5)]
+EMBEDDED = InfraValidatorSettings(server="embedded", texts=5, batch_sizes=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def servable(tmp_path_factory) -> pathlib.Path:
+    return export_servable(tmp_path_factory.mktemp("trainer") / "Format-Serving")
+
+
+def run_component(folder: pathlib.Path, model: pathlib.Path, settings: InfraValidatorSettings, texts: int):
+    write_split(folder / "examples" / "Split-dev", [([], [])] * texts)
+    artifacts = {
+        "model": standard_artifacts.Model(),
+        "examples": standard_artifacts.Examples(),
+        "blessing": standard_artifacts.InfraBlessing(),
+    }
+    artifacts["model"].uri = str(model.parent)
+    artifacts["examples"].uri, artifacts["examples"].split_names = str(folder / "examples"), '["train", "dev"]'
+    artifacts["blessing"].uri = str(folder / "blessing")
+    component = ServingInfraValidator(
+        model=types.Channel(standard_artifacts.Model),
+        examples=types.Channel(standard_artifacts.Examples),
+        model_name="ner",
+        settings=settings,
+    )
+    inputs = {"model": [artifacts["model"]], "examples": [artifacts["examples"]]}
+    Executor().Do(inputs, {"blessing": [artifacts["blessing"]]}, component.spec.exec_properties)
+    return artifacts["blessing"]
+
+
+def test_a_model_that_is_served_as_it_is_gets_blessed(tmp_path, servable):
+    blessing = run_component(tmp_path, servable, EMBEDDED, texts=7)
+
+    assert blessing.get_int_custom_property("blessed") == 1
+    assert (tmp_path / "blessing" / "INFRA_BLESSED").exists()
+    report = json.loads((tmp_path / "blessing" / "infra_validation.json").read_text(encoding="utf-8"))
+    # The empty text, 5 requests of 1 text, 3 + 2 texts, and one request to each of the other signatures.
+    assert report["requests"] == 1 + 5 + 2 + 2
+    assert report["refusals"] == []
+    assert [latency["texts"] for latency in report["latencies"]] == [1, 2, 3]
+    assert all(0 < each["median_milliseconds"] <= each["longest_milliseconds"] for each in report["latencies"])
+
+
+@pytest.mark.tfserving
+@pytest.mark.skipif(find_model_server().is_embedded, reason="no tensorflow_model_server was found")
+def test_tensorflow_model_server_answers_as_the_model(servable):
+    settings = InfraValidatorSettings(server="tensorflow_model_server", texts=5)
+
+    assert validate(servable, EXAMPLES, settings, "ner").refusals == ()
+
+
+def test_a_server_that_answers_otherwise_is_refused(tmp_path):
+    model = export_servable(tmp_path / "trainer" / "Format-Serving", random_scores=True)
+
+    blessing = run_component(tmp_path, model, EMBEDDED, texts=5)
+
+    assert blessing.get_int_custom_property("blessed") == 0
+    assert (tmp_path / "blessing" / "INFRA_NOT_BLESSED").exists()
+    message = blessing.get_string_custom_property("blessing_message")
+    assert "the embedded server answers serving_default with 1 text otherwise: entity_score[0][0]" in message
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        pytest.param("import sys; sys.exit('no such op')", "ended with status 1", id="ends"),
+        pytest.param("import time; time.sleep(60)", "does not serve 'ner' after", id="hangs"),
+    ],
+)
+def test_a_server_that_does_not_serve_is_refused_in_time(servable, monkeypatch, program, reason):
+    stub = ServerProgram("the stub", (sys.executable, "-c", program))
+    monkeypatch.setattr(validation_module, "_program", lambda settings: stub)
+    start = time.monotonic()
+
+    outcome = validate(servable, EXAMPLES, InfraValidatorSettings(load_seconds=3.0), "ner")
+
+    assert not outcome.blessed
+    assert reason in outcome.refusals[0]
+    assert time.monotonic() - start < 30
+
+
+def test_a_model_without_the_serving_signature_is_refused(tmp_path):
+    model = export_servable(tmp_path / "model", only=TOKENS_SIGNATURE)
+
+    assert validate(model, EXAMPLES, EMBEDDED, "ner").refusals == ("the model has no signature serving_default",)
+
+
+def test_a_missing_server_is_a_reason(servable, monkeypatch):
+    monkeypatch.delenv(PROGRAM_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", "")
+
+    outcome = validate(servable, EXAMPLES, InfraValidatorSettings(server="tensorflow_model_server"), "ner")
+
+    assert "tensorflow_model_server was not found" in outcome.refusals[0]
+
+
+def test_a_slow_model_is_refused():
+    latencies = (validation_module.Latency(1, 5, 20.0, 50.0), validation_module.Latency(16, 5, 90.0, 95.0))
+
+    assert validation_module._too_slow(latencies, InfraValidatorSettings(maximum_milliseconds=25)) == ()
+    assert validation_module._too_slow(latencies, InfraValidatorSettings(maximum_milliseconds=10)) == (
+        "the median request with one text takes 20.0 ms, the bound is 10 ms",
+    )
+
+
+def test_an_empty_split_is_an_error(tmp_path, servable):
+    with pytest.raises(InfraValidationError, match="the split dev has no sentence"):
+        run_component(tmp_path, servable, EMBEDDED, texts=0)
+
+
+def test_probes_cover_every_signature_and_batch_size():
+    probes = make_probes(EXAMPLES, (1, 4), [EXAMPLES_SIGNATURE, SERVING_SIGNATURE, TOKENS_SIGNATURE])
+
+    assert [str(probe) for probe in probes] == [
+        *["serving_default with 1 text"] * 6,
+        "serving_default with 4 texts",
+        "serving_default with 1 text",
+        "examples with 5 texts",
+        "tokens",
+    ]
+    assert [list(probe.inputs["text"]) for probe in probes[:2]] == [[b""], ["某甲在北京。".encode()]]
+
+
+def test_examples_are_read_up_to_a_count(tmp_path):
+    write_split(tmp_path / "Split-dev", [([], [])] * 5)
+
+    assert read_examples(str(tmp_path / "Split-dev"), 3) == EXAMPLES[:3]
+    assert read_examples(str(tmp_path / "missing"), 3) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"server": "docker"}, "server: expected one of auto"),
+        ({"batch_sizes": ()}, "batch_sizes: expected positive numbers"),
+        ({"batch_sizes": (0,)}, "batch_sizes: expected positive numbers"),
+        ({"texts": 0}, "texts: expected a positive number"),
+        ({"tolerance": 1.0}, "tolerance"),
+        ({"load_seconds": 0.0}, "load_seconds"),
+        ({"maximum_milliseconds": 0.0}, "maximum_milliseconds"),
+    ],
+)
+def test_impossible_settings_are_refused(values, message):
+    with pytest.raises(SettingsError, match=message):
+        InfraValidatorSettings(**values)
