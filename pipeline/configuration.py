@@ -97,13 +97,10 @@ def read_configuration(path: Path, overrides: Mapping[tuple[str, ...], Any]) -> 
         for split in ("dev", "test"):
             if ("data", split) not in overrides and isinstance(values.get("data"), dict):
                 values["data"].pop(split, None)
-    if "lower_case" in _section(values, "trainer"):
-        raise SettingsError("trainer.lower_case: set transform.lower_case, which both steps follow")
     _take_from_encoder(values)
     configuration = parse_settings(Configuration, values)
     check_configuration(configuration)
-    trainer = dataclasses.replace(configuration.trainer, lower_case=configuration.transform.lower_case)
-    return dataclasses.replace(configuration, trainer=trainer)
+    return configuration
 
 
 def check_configuration(configuration: Configuration) -> None:

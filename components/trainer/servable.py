@@ -66,8 +66,8 @@ class Servable(tf.Module):
         """Runs the bare model over rows of token ids: the signature `tokens`.
 
         Args:
-            token_ids: int32 [B, S], rows with their [CLS] and [SEP], at most as many tokens as the encoder has positions.
-            padding_mask: int32 [B, S], not 0 at tokens and 0 at padding, wherever it stands; positions count tokens only.
+            token_ids: int32 [B, S], rows with their [CLS] and [SEP], no more tokens than the encoder has positions.
+            padding_mask: int32 [B, S], 0 at padding, wherever it stands, and not 0 at tokens; only these count.
 
         Returns:
             logits float32 [B, S, K] and layer_weights float32 [B, S, L], both 0 at padding.

@@ -1,8 +1,8 @@
 """The ops TF Serving knows: TensorFlow's own, and those of the TF Text it is built with.
 
 `tf_serving_ops.json` lists the ops of TF Text 2.12.1, which TF Serving 2.16.1 to 2.19.1 link (workspace.bzl,
-`org_tensorflow_text`), with inputs, attributes and outputs: the difference that `import tensorflow_text` makes to the op
-registry in tensorflow 2.12.1 with tensorflow-text 2.12.1. An op outside the list shows only at the first request, as
+`org_tensorflow_text`), with inputs, attributes and outputs: the difference that `import tensorflow_text` makes to the
+op registry in tensorflow 2.12.1 with tensorflow-text 2.12.1. An op outside the list shows only at the first request, as
 NOT_FOUND `Op type not registered`, so the export checks.
 """
 
@@ -51,7 +51,7 @@ def unknown_ops(saved_model: saved_model_pb2.SavedModel) -> Iterator[str]:
         ]
         for origin, nodes in origins:
             for node in nodes:
-                # tf.raw_ops is a generated module of TensorFlow's own ops: importing further libraries adds nothing to it.
+                # tf.raw_ops is a generated module of TensorFlow's own ops: other libraries add nothing to it.
                 if hasattr(tf.raw_ops, node.op):
                     continue
                 if node.op not in text_ops:

@@ -52,7 +52,6 @@ class TrainerSettings:
         encoder: folder of a pretrained encoder (Hugging Face layout or google-research checkpoint); None starts from
             random weights of the shape `random_encoder`.
         random_encoder: the shape of an encoder without pretrained weights.
-        lower_case: whether the tokenizer lower-cases and strips accents, as Transform did.
         fusion: how the encoder's layers are combined: "dynamic" weighs them anew for every token, "static" once for
             the model, "last" takes the last layer only.
         epochs: passes over the training texts.
@@ -73,6 +72,8 @@ class TrainerSettings:
         checkpoint_directory: where the state is kept until training succeeds, so that a run after a crash resumes;
             None keeps it beside the model, where a new run of the pipeline does not find it.
         checkpoint_minutes: minutes between two saves within an epoch; each epoch's end is saved in any case.
+        encoder_digest: SHA-256 of the encoder's folder, which `create_trainer` fills in: it makes the step run again
+            when the encoder changes, and refuses one that changed since.
 
     Raises:
         SettingsError: a value is impossible.
@@ -80,7 +81,6 @@ class TrainerSettings:
 
     encoder: str | None = None
     random_encoder: RandomEncoderSettings = dataclasses.field(default_factory=RandomEncoderSettings)
-    lower_case: bool = True
     fusion: Literal["dynamic", "static", "last"] = "dynamic"
     epochs: int = 10
     learning_rate: float | None = None
@@ -96,7 +96,8 @@ class TrainerSettings:
     whole_words: bool | None = None
     early_stopping_epochs: int | None = None
     checkpoint_directory: str | None = None
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = 2.0
+    encoder_digest: str | None = None
 
     def __post_init__(self) -> None:
         check(self.encoder is None or bool(self.encoder), "encoder", "a folder or null", self.encoder)
@@ -168,4 +169,7 @@ class TrainerSettings:
         check(window <= max_positions, "window", f"at most {max_positions}, the encoder's positions", window)
         overlap = window // 4 if self.window_overlap is None else self.window_overlap
         check(overlap < window - 2, "window_overlap", f"less than {window - 2}", overlap)
+        check(
+            self.batch_tokens >= window, "batch_tokens", f"at least {window}, the tokens of a window", self.batch_tokens
+        )
         return window, overlap

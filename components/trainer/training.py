@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from components import progress as console
+from components.trainer.dropout import dropout_scope
 from components.trainer.evaluation import evaluator_of
 from components.trainer.loss import token_loss
 from components.trainer.optimizer import AdamW, Schedule
@@ -54,8 +55,8 @@ def train(
 ) -> tuple[Progress, TrainingState]:
     """Trains the tagger and leaves it with the weights of the epoch that has the best F1 on the dev set.
 
-    The order of the data, dropout and so the result depend on the settings, the data and the number of cores only. After
-    a crash the same call goes on from the last save in `state_directory` and comes to the same result.
+    Order of the data, dropout and so the result depend on the settings, the data and the number of cores only. After a
+    crash the same call goes on from the last save in `state_directory` and comes to the same result.
 
     Args:
         text_tagger: the model, with its initial weights.
@@ -72,7 +73,7 @@ def train(
     tagger = text_tagger.tagger
     plans = [_plan(corpus.windows, settings, epoch) for epoch in range(settings.epochs)]
     optimizer = _optimizer(tagger, settings, total_steps=sum(map(len, plans)))
-    step = train_step(tagger, optimizer)
+    step = train_step(tagger, optimizer, seed=settings.seed)
     evaluate = evaluator_of(text_tagger, corpus.tags)
     state = TrainingState(state_directory, tagger, optimizer)
     progress = state.restore()
@@ -116,13 +117,13 @@ def train(
     return progress, state
 
 
-def train_step(tagger: FusionTagger, optimizer: AdamW) -> TrainStep:
+def train_step(tagger: FusionTagger, optimizer: AdamW, *, seed: int) -> TrainStep:
     """Returns the function of one training step: it takes a batch and returns loss sum, tokens and gradient norm."""
     variables = list(tagger.trainable_variables)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 3, autograph=False)
     def step(token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, dropout_scope(seed, optimizer.step):
             logits = tagger(token_ids, row_lengths, training=True).logits
             loss_sum, tokens = token_loss(logits, tag_ids)
             loss = loss_sum / tf.cast(tf.maximum(tokens, 1), tf.float32)

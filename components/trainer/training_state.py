@@ -98,7 +98,7 @@ class TrainingState:
         self._manager = tf.train.CheckpointManager(self._state, directory, max_to_keep=1, checkpoint_name="state")
 
     def restore(self) -> Progress:
-        """Restores the last save and returns its progress; without one nothing changes and the progress is at its start.
+        """Restores the last save and returns its progress; without one nothing changes and it is at its start.
 
         Raises:
             TrainingStateError: there is a save and it cannot be read.

@@ -55,7 +55,6 @@ def test_an_encoder_brings_its_vocabulary_and_the_case_of_its_tokenizer(corpus):
     configuration = read_configuration(write(corpus, MINIMAL + "    trainer: {encoder: encoder}\n"), {})
     assert configuration.transform.vocabulary == str(encoder / "vocab.txt")
     assert configuration.transform.lower_case is False
-    assert configuration.trainer.lower_case is False
 
 
 REFUSED = {
@@ -69,7 +68,7 @@ REFUSED = {
     "no vocabulary": (MINIMAL + "    transform: {vocabulary: no.txt}", "transform.vocabulary: expected an existing"),
     "case in two places": (
         MINIMAL + "    trainer: {lower_case: false}",
-        "trainer.lower_case: set transform.lower_case",
+        "trainer.lower_case: unknown setting",
     ),
     "no train file": ("output: out\ndata: {train: nowhere.jsonl}", "data.train: there is no file"),
     "output is a file": ("output: train.jsonl\ndata: {train: train.jsonl}", "output: expected a folder"),

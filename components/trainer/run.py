@@ -1,0 +1,218 @@
+"""The Trainer's entry: transformed examples in, SavedModel and learning curves out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components import progress as console
+from components.settings import parse_settings, settings_to_json
+from components.tags import OUTSIDE
+from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.checkpoints import load_encoder
+from components.trainer.encoder_config import EncoderConfig
+from components.trainer.encoder_digest import encoder_digest
+from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
+from components.trainer.servable import Servable, export
+from components.trainer.settings import TrainerSettings
+from components.trainer.tagger import FusionTagger
+from components.trainer.text_tagger import TextTagger
+from components.trainer.training import Corpus, train
+from components.trainer.training_data import TokenizedTexts, TrainingDataError, read_texts, training_windows
+from components.transform.assets import TransformAssets, read_assets
+from components.transform.vocabulary import Vocabulary
+
+TRAINING_REPORT = "training.json"
+
+# One entity in a hundred that begins or ends inside a word may be a slip of the annotators; more are the language's way.
+GREATEST_SHARE_INSIDE_WORDS = 0.01
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains a tagger and exports it: the `run_fn` of TFX's Trainer.
+
+    Args:
+        fn_args: TFX's FnArgs, of which are read: `custom_config` (TrainerSettings as JSON), `train_files`,
+            `eval_files`, `transform_graph_path`, `serving_model_dir` (for the SavedModel) and `model_run_dir` (for TensorBoard's
+            event files and `training.json`).
+
+    Raises:
+        SettingsError: the settings are impossible, or do not fit the encoder.
+        TrainingDataError: the examples cannot train a tagger.
+        CheckpointError: the encoder cannot be loaded.
+        TrainingStateError: the state of an earlier run cannot be read.
+        TrainingError: the loss is not a number any more.
+        ServingOpsError: TF Serving could not run the model.
+    """
+    started = time.monotonic()
+    settings = _with_digest(parse_settings(TrainerSettings, fn_args.custom_config, "trainer"))
+    assets = read_assets(fn_args.transform_graph_path)
+    splits = {
+        name: read_texts(files, split=name)
+        for name, files in (("train", fn_args.train_files), ("dev", fn_args.eval_files))
+    }
+    for name, texts in splits.items():
+        check_texts(texts, assets.tags, split=name)
+
+    whole_words = settings.whole_words
+    continuation = continuation_tokens(assets.vocabulary)
+    if whole_words is None:
+        whole_words = share_inside_words(splits["train"], continuation) <= GREATEST_SHARE_INSIDE_WORDS
+    text_tagger = build_text_tagger(settings, assets, continuation if whole_words else None)
+    window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
+    vocabulary = assets.vocabulary
+    windows = training_windows(
+        splits["train"], cls_id=vocabulary.cls_id, sep_id=vocabulary.sep_id, window=window, overlap=overlap
+    )
+    console.report(
+        f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "
+        f"{len(windows.lengths):,} windows of at most {window} tokens, {len(windows.token_ids):,} tokens; "
+        f"entities {'are whole words' if whole_words else 'may end inside words'}"
+    )
+    fingerprint = training_fingerprint(settings, assets, splits)
+    state_directory = os.path.join(
+        settings.checkpoint_directory or os.path.join(fn_args.model_run_dir, "state"), fingerprint[:16]
+    )
+    progress, state = train(
+        text_tagger,
+        Corpus(windows, splits["dev"], assets.tags),
+        settings,
+        state_directory=state_directory,
+        log_directory=fn_args.model_run_dir,
+    )
+    export(Servable(assets.tokenizer(), text_tagger, assets.tags), fn_args.serving_model_dir)
+    best = progress.best
+    assert best is not None
+    report = {
+        "settings": settings_to_json(settings),
+        "encoder": dataclasses.asdict(text_tagger.tagger.encoder_config),
+        "fingerprint": fingerprint,
+        "window": window,
+        "window_overlap": overlap,
+        "whole_words": whole_words,
+        "splits": {
+            name: {
+                "texts": len(texts),
+                "tokens": len(texts.token_ids),
+                "entities": texts.entity_count,
+                "unaligned": texts.unaligned,
+            }
+            for name, texts in splits.items()
+        },
+        "best_epoch": best.epoch,
+        "epochs": [dataclasses.asdict(result) for result in progress.history],
+        "seconds": time.monotonic() - started,
+    }
+    tf.io.gfile.makedirs(fn_args.model_run_dir)
+    with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, TRAINING_REPORT), "w") as file:
+        file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    state.remove()
+    console.report(f"exported epoch {best.epoch} with F1 {best.f1:.4f} on dev")
+
+
+def check_texts(texts: TokenizedTexts, tags: tuple[str, ...], *, split: str) -> None:
+    """Reports a split's size and alignment.
+
+    Raises:
+        TrainingDataError: the split has no entity, or nothing that a tagger could learn from.
+    """
+    console.report(
+        f"{split}: {len(texts):,} texts, {len(texts.token_ids):,} tokens, {texts.entity_count:,} entities, "
+        f"{texts.unaligned:,} of them not aligned with word pieces"
+    )
+    purpose = "the tagger learns nothing from it" if split == "train" else "the best epoch is chosen by the F1 on it"
+    if not texts.entity_count:
+        raise TrainingDataError(f"split {split}: {len(texts)} texts without a single entity; {purpose}")
+    if texts.unaligned == texts.entity_count:
+        raise TrainingDataError(
+            f"split {split}: none of {texts.entity_count} entities can be aligned with word pieces; {purpose}. "
+            "Check the offsets of the entities, and that the types occur in the train split"
+        )
+    if len(texts.tag_ids) != len(texts.token_ids) or not np.all((texts.tag_ids >= 0) & (texts.tag_ids < len(tags))):
+        raise TrainingDataError(
+            f"split {split}: its tags do not fit the list {', '.join(tags)}; run Transform again on these examples"
+        )
+    if tags[:1] != (OUTSIDE,):
+        raise TrainingDataError(f"the list of tags must begin with {OUTSIDE}; received {', '.join(tags)}")
+
+
+def build_text_tagger(
+    settings: TrainerSettings, assets: TransformAssets, continuation: tuple[bool, ...] | None
+) -> TextTagger:
+    """Returns the tagger with its initial weights: random ones, or those of the encoder's folder.
+
+    Raises:
+        CheckpointError: the encoder cannot be loaded, or does not belong to the vocabulary.
+        SettingsError: window and encoder do not fit.
+    """
+    vocabulary = assets.vocabulary
+    if settings.encoder is None:
+        config = EncoderConfig(vocab_size=len(vocabulary), **dataclasses.asdict(settings.random_encoder))
+    else:
+        config = encoder_config_from_directory(settings.encoder)
+        check_vocabulary_size(config, len(vocabulary), "the vocabulary of Transform")
+    if settings.dropout is not None:
+        config = dataclasses.replace(config, hidden_dropout=settings.dropout, attention_dropout=settings.dropout)
+    window, overlap = settings.window_size(config.max_positions)
+    tagger = FusionTagger(config, len(assets.tags), settings.fusion, seed=settings.seed)
+    if settings.encoder is not None:
+        load_encoder(tagger, settings.encoder)
+    return TextTagger(
+        tagger,
+        cls_id=vocabulary.cls_id,
+        sep_id=vocabulary.sep_id,
+        window=window,
+        overlap=overlap,
+        continuation=continuation,
+    )
+
+
+def continuation_tokens(vocabulary: Vocabulary) -> tuple[bool, ...]:
+    """Returns, for each token of the vocabulary, whether it continues a word."""
+    return tuple(token.startswith("##") and len(token) > 2 for token in vocabulary.tokens)
+
+
+def share_inside_words(texts: TokenizedTexts, continuation: tuple[bool, ...]) -> float:
+    """Returns the share of entities that begin or end inside a word, counted on their tags.
+
+    Example: over the pieces 서울 ##에서 the tags B-LOC O are an entity that ends inside a word.
+    """
+    inside = np.array(continuation)[texts.token_ids]
+    previous = np.concatenate([[0], texts.tag_ids[:-1]])
+    begins = texts.tag_ids % 2 == 1
+    ends = (texts.tag_ids == 0) & (previous != 0)
+    return int(np.sum(inside & (begins | ends))) / max(texts.entity_count, 1)
+
+
+def training_fingerprint(settings: TrainerSettings, assets: TransformAssets, splits: dict[str, TokenizedTexts]) -> str:
+    """Returns a hash of all that determines the result: a saved state is resumed only under the same."""
+    values = settings_to_json(settings)
+    for name in ("checkpoint_directory", "checkpoint_minutes"):
+        del values[name]
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    digest.update(assets.vocabulary.to_bytes())
+    digest.update("\n".join(assets.tags).encode())
+    for name in sorted(splits):
+        digest.update(splits[name].fingerprint().encode())
+    return digest.hexdigest()
+
+
+def _with_digest(settings: TrainerSettings) -> TrainerSettings:
+    """Returns the settings with the digest of the encoder as it is now.
+
+    Raises:
+        CheckpointError: it has changed since the pipeline was built.
+    """
+    if settings.encoder is None or not os.path.isdir(settings.encoder):
+        return settings
+    digest = encoder_digest(settings.encoder)
+    if settings.encoder_digest not in (None, digest):
+        raise CheckpointError(f"{settings.encoder}: the folder has changed since the pipeline was built; run it again")
+    return dataclasses.replace(settings, encoder_digest=digest)
