@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from components.trainer.dropout import dropout
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.packing import RowGroup, RowPlan, pack_rows, pad_rows
 
@@ -29,11 +30,6 @@ def truncated_normal(standard_deviation: float, seed: int | None) -> Initializer
         return tf.random.stateless_truncated_normal(shape, seed=(seed, next(counter)), stddev=standard_deviation)
 
     return initialize
-
-
-def dropout(inputs: tf.Tensor, rate: float, *, training: bool) -> tf.Tensor:
-    """Drops values at `rate` while training and scales the others up; otherwise returns `inputs`."""
-    return tf.nn.dropout(inputs, rate) if training and rate > 0 else inputs
 
 
 class Dense(tf.Module):
@@ -132,7 +128,7 @@ class EncoderLayer(tf.Module):
         parts = tf.reshape(query_key_value, [group.row_count, group.length, 3, heads, head_size])
         query, key, value = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))  # [b, n, s, d] each
         scores = tf.matmul(query * head_size**-0.5, key, transpose_b=True)  # [b, n, s, s]
-        masked = tf.where(group.real, 0.0, _MASKED_SCORE)[:, tf.newaxis, tf.newaxis, :]
+        masked = tf.where(group.attended, 0.0, _MASKED_SCORE)[:, tf.newaxis, tf.newaxis, :]
         weights = tf.nn.softmax(tf.cast(scores, tf.float32) + masked)
         weights = dropout(tf.cast(weights, value.dtype), self._config.attention_dropout, training=training)
         context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [b, s, n, d]

@@ -18,12 +18,12 @@ class RowGroup(NamedTuple):
     Args:
         row_count: int32 [], number b of rows; an empty group has 0.
         length: int32 [], length s of its longest row.
-        real: bool [b, s], True where a token stands and False in padding.
+        attended: bool [b, s], True for the tokens that the row's queries attend to; False in padding.
     """
 
     row_count: tf.Tensor
     length: tf.Tensor
-    real: tf.Tensor
+    attended: tf.Tensor
 
 
 class RowPlan(NamedTuple):
@@ -44,11 +44,15 @@ class RowPlan(NamedTuple):
     groups: tuple[RowGroup, ...]
 
 
-def plan_rows(row_lengths: tf.Tensor, group_count: int = GROUP_COUNT) -> RowPlan:
+def plan_rows(
+    row_lengths: tf.Tensor, attended_lengths: tf.Tensor | None = None, *, group_count: int = GROUP_COUNT
+) -> RowPlan:
     """Splits rows into groups of similar length, such that the padded places of all groups are fewest.
 
     Args:
         row_lengths: int32 [B], lengths of the rows; B may be 0, and so may a length.
+        attended_lengths: int32 [B], how many tokens of each row, from its start, are attended to; None for all. The
+            rest are computed and attend like the others: so a padded model is reproduced in its padding, too.
         group_count: the most groups to make; fewer distinct lengths leave groups empty.
     """
     # Integer bookkeeping on a few hundred numbers: an accelerator would spend the time on launches and on sending the
@@ -60,9 +64,10 @@ def plan_rows(row_lengths: tf.Tensor, group_count: int = GROUP_COUNT) -> RowPlan
         order = tf.argsort(row_lengths, direction="DESCENDING", stable=True)
         sorted_lengths = tf.gather(row_lengths, order)
         sorted_starts = tf.gather(row_starts, order)
+        sorted_attended = sorted_lengths if attended_lengths is None else tf.gather(attended_lengths, order)
         cuts = group_cuts(sorted_lengths, group_count)
 
-        groups, padded_indices, padded_row_starts = [], [], []
+        groups, reals, padded_indices, padded_row_starts = [], [], [], []
         padded_places = tf.constant(0)
         for first, last in zip(tf.unstack(cuts[:-1]), tf.unstack(cuts[1:]), strict=True):
             lengths = sorted_lengths[first:last]
@@ -71,7 +76,8 @@ def plan_rows(row_lengths: tf.Tensor, group_count: int = GROUP_COUNT) -> RowPlan
             places = tf.range(length)
             real = places < lengths[:, tf.newaxis]
             index = tf.where(real, sorted_starts[first:last, tf.newaxis] + places, 0)
-            groups.append(RowGroup(row_count, length, real))
+            groups.append(RowGroup(row_count, length, places < sorted_attended[first:last, tf.newaxis]))
+            reals.append(tf.reshape(real, [-1]))
             padded_indices.append(tf.reshape(index, [-1]))
             padded_row_starts.append(padded_places + tf.range(row_count) * length)
             padded_places += row_count * length
@@ -81,7 +87,7 @@ def plan_rows(row_lengths: tf.Tensor, group_count: int = GROUP_COUNT) -> RowPlan
             position_ids=position_ids,
             padded_index=tf.concat(padded_indices, axis=0),
             packed_index=tf.repeat(starts_by_row, row_lengths) + position_ids,
-            real=tf.concat([tf.reshape(group.real, [-1]) for group in groups], axis=0),
+            real=tf.concat(reals, axis=0),
             groups=tuple(groups),
         )
 

@@ -88,15 +88,24 @@ class FusionTagger(tf.Module):
         self.classifier = Classifier(hidden_size, tag_count, initializer((tag_count, hidden_size)), dtype)
         self.fusion = make_fusion(fusion, encoder_config.num_layers, hidden_size, initializer, dtype)
 
-    def __call__(self, token_ids: tf.Tensor, row_lengths: tf.Tensor, *, training: bool = False) -> TaggerOutput:
+    def __call__(
+        self,
+        token_ids: tf.Tensor,
+        row_lengths: tf.Tensor,
+        *,
+        attended_lengths: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> TaggerOutput:
         """Tags packed rows.
 
         Args:
             token_ids: int32 [N], the rows one after another, each with [CLS] and [SEP].
             row_lengths: int32 [B], which sum to N.
+            attended_lengths: int32 [B], how many tokens of each row are attended to; None for all. Only a comparison
+                with a padded model needs it, for the numbers that such a model has in its padding.
             training: applies dropout.
         """
-        layers = self.encoder(token_ids, plan_rows(row_lengths), training=training)
+        layers = self.encoder(token_ids, plan_rows(row_lengths, attended_lengths), training=training)
         fused = self.fusion(layers)
         return TaggerOutput(self.classifier(fused.hidden), fused.layer_weights)
 
