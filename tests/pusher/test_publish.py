@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, model, monkeypatch):
 
     monkeypatch.setattr(publishing.os, "fsync", no_space)
 
-    with pytest.raises(PushError, match="No space left on device.*nothing was published"):
+    with pytest.raises(PushError, match=r"No space left on device.*nothing was published"):
         publish(model, tmp_path / "ner")
 
     assert names(tmp_path / "ner") == {".lock"}
@@ -164,7 +164,7 @@ def test_a_copy_that_differs_is_refused(tmp_path, model, monkeypatch):
 
     monkeypatch.setattr(publishing, "_copy_file", flip_a_bit)
 
-    with pytest.raises(PushError, match="differs from the model in assets/vocab.txt"):
+    with pytest.raises(PushError, match=r"differs from the model in assets/vocab\.txt"):
         publish(model, tmp_path / "ner")
 
     assert list_versions(tmp_path / "ner") == ()
