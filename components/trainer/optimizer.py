@@ -41,8 +41,8 @@ class AdamW(tf.Module):
     For a gradient g clipped together with all others to the global norm, and rate r = peak x schedule(step):
     m = 0.9 m + 0.1 g, v = 0.999 v + 0.001 g^2, w = w - r (decay w + m_hat / (sqrt(v_hat) + 1e-6)).
 
-    Every variable is updated as a whole by one fused kernel, embedding tables too: 40 ms for nine million weights on two
-    cores, a tenth of a step of 2048 tokens. Unlike updates of the batch's rows only, that is the Adam of the formula.
+    Every variable is updated as a whole by one fused kernel, embedding tables too: 40 ms for nine million weights on
+    two cores, a tenth of a step of 2048 tokens. Unlike updates of the batch's rows, that is the Adam of the formula.
 
     Args:
         variables: what is trained, float32.

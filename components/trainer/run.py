@@ -31,7 +31,7 @@ from components.transform.vocabulary import Vocabulary
 
 TRAINING_REPORT = "training.json"
 
-# One entity in a hundred that begins or ends inside a word may be a slip of the annotators; more are the language's way.
+# One entity in a hundred that begins or ends inside a word may be a slip of annotators; more are the language's way.
 GREATEST_SHARE_INSIDE_WORDS = 0.01
 
 
@@ -40,8 +40,8 @@ def run_fn(fn_args: Any) -> None:
 
     Args:
         fn_args: TFX's FnArgs, of which are read: `custom_config` (TrainerSettings as JSON), `train_files`,
-            `eval_files`, `transform_graph_path`, `serving_model_dir` (for the SavedModel) and `model_run_dir` (for TensorBoard's
-            event files and `training.json`).
+            `eval_files`, `transform_graph_path`, `serving_model_dir` (for the SavedModel) and `model_run_dir` (for
+            TensorBoard's event files and `training.json`).
 
     Raises:
         SettingsError: the settings are impossible, or do not fit the encoder.
