@@ -189,6 +189,7 @@ def start_model_server(
     program: ServerProgram | None = None,
     flags: Sequence[str] = (),
     log_to_terminal: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[ModelServer]:
     """Starts a model server on the versions under `base_path`, and stops it when the context ends.
 
@@ -200,6 +201,7 @@ def start_model_server(
         program: which server; by default the one that `find_model_server` finds.
         flags: further flags of tensorflow_model_server, such as `--file_system_poll_wait_seconds=1`.
         log_to_terminal: let the server write to this process's stdout and stderr; else its log is kept for errors.
+        environment: variables for the server, beside those of this process.
 
     Raises:
         ModelServerError: no such folder, no version in it, or a port in use.
@@ -216,6 +218,7 @@ def start_model_server(
     for needed in filter(None, (port, rest_api_port)):
         check_port_is_free(needed)
     command = [
+        *_dying_with_this_process(),
         *program.command,
         f"--port={port}",
         f"--rest_api_port={rest_api_port}",
@@ -230,7 +233,9 @@ def start_model_server(
         if not log_to_terminal:
             output = stack.enter_context(tempfile.NamedTemporaryFile(prefix="model-server-", suffix=".log"))
             log_path = Path(output.name)
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=_environment(program))
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**_environment(program), **(environment or {})}
+        )
         server = ModelServer(
             program, process, model_name=model_name, port=port, rest_api_port=rest_api_port, log=log_path
         )
@@ -238,6 +243,19 @@ def start_model_server(
             yield server
         finally:
             server.stop()
+
+
+def _dying_with_this_process() -> tuple[str, ...]:
+    """A prefix of a command: the kernel ends the program when this process ends, even by SIGKILL (Linux only)."""
+    if sys.platform != "linux":
+        return ()
+    # prctl(PR_SET_PDEATHSIG) outlives exec; in a program of its own, because code between fork and exec can hang where
+    # threads run. The parent may be gone before the call.
+    program = (
+        "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+        "os.getppid() == int(sys.argv[1]) or sys.exit(1); os.execvp(sys.argv[2], sys.argv[2:])"
+    )
+    return (sys.executable, "-S", "-c", program, str(os.getpid()))
 
 
 def _environment(program: ServerProgram) -> dict[str, str]:

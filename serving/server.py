@@ -24,6 +24,8 @@ logger = logging.getLogger("serving")
 # tensorflow_model_server ends with -1 whatever went wrong at the start.
 EXIT_FAILURE = 255
 
+_GRACE_SECONDS = 5.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until SIGINT or SIGTERM; returns the exit status: 0 stopped, 255 could not start."""
@@ -122,13 +124,19 @@ def serve(flags: Flags, stopping: threading.Event) -> None:
     manager.wait_until_loaded((model.name for model in models), "servable")
     server = _start_grpc(flags, manager)
     logger.info("Running gRPC ModelServer at 0.0.0.0:%d ...", flags.port)
+    rest = _start_rest(flags, manager)
     if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
         threading.Thread(
             target=_poll_config, args=(flags, manager, stopping), name="model-config-file", daemon=True
         ).start()
     stopping.wait()
     logger.info("Stopping: requests under way finish first")
-    server.stop(grace=5).wait()
+    stopped = server.stop(grace=_GRACE_SECONDS)
+    if rest is not None:
+        rest_server, rest_thread = rest
+        rest_server.should_exit = True
+        rest_thread.join(_GRACE_SECONDS)
+    stopped.wait()
 
 
 def _start_grpc(flags: Flags, manager: Any) -> Any:
@@ -154,6 +162,29 @@ def _start_grpc(flags: Flags, manager: Any) -> Any:
         raise StatusError("INVALID_ARGUMENT", "Failed to BuildAndStart gRPC server") from error
     server.start()
     return server
+
+
+def _start_rest(flags: Flags, manager: Any) -> Any:
+    """Starts the REST API if it is wanted; as in TensorFlow Serving, a failure is logged and gRPC serves on."""
+    if not flags.rest_api_port:
+        return None
+    if flags.rest_api_port == flags.port:
+        logger.error(
+            "server_options.http_port cannot be same as grpc_port. Please use a different port for HTTP/REST API. "
+            "Skipped exporting HTTP/REST API."
+        )
+        return None
+    from serving.embedded.rest_api import RestApi, serve_rest
+
+    threads = flags.rest_api_num_threads or 4 * (os.cpu_count() or 1)
+    api = RestApi(manager, timeout_ms=flags.rest_api_timeout_in_ms, threads=threads)
+    try:
+        rest = serve_rest(api, flags.rest_api_port)
+    except OSError as error:
+        logger.error("Failed to start HTTP Server at localhost:%d (%s)", flags.rest_api_port, error)
+        return None
+    logger.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)
+    return rest
 
 
 def _poll_config(flags: Flags, manager: Any, stopping: threading.Event) -> None:

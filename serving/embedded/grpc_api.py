@@ -75,10 +75,7 @@ class ServingApi(grpc.GenericRpcHandler):
         if self._health and path == _HEALTH_SERVICE + "Check":
             return grpc.unary_unary_rpc_method_handler(_check_health)
         if self._health and path == _HEALTH_SERVICE + "Watch":
-            handler = grpc.unary_stream_rpc_method_handler(_watch_health)
-            # A watcher lasts as long as its client; it must not hold one of the server's threads.
-            handler.experimental_non_blocking = True
-            return handler
+            return grpc.unary_stream_rpc_method_handler(_watch_health)
         details = self._belongs_to_serving.get(path, "")
         return grpc.stream_stream_rpc_method_handler(
             lambda _, context: _abort(context, StatusError("UNIMPLEMENTED", details))
@@ -151,12 +148,19 @@ def _check_health(data: bytes, context: Any) -> bytes:
     return _health_response(health_pb2.HealthCheckResponse.SERVING)
 
 
-def _watch_health(data: bytes, send: Callable[[bytes | None], None], context: Any) -> None:
-    service = health_pb2.HealthCheckRequest.FromString(data).service
+def _watch_health(data: bytes, context: Any, send: Callable[[bytes | None], None]) -> None:
+    try:
+        service = health_pb2.HealthCheckRequest.FromString(data).service
+    except DecodeError:
+        _abort(context, StatusError("INVALID_ARGUMENT", "could not parse request"))
     # The port opens when the models are loaded and closes with the process: the first state is the only one.
     known = service in _HEALTHY
     response_type = health_pb2.HealthCheckResponse
     send(_health_response(response_type.SERVING if known else response_type.SERVICE_UNKNOWN))
+
+
+# A watcher lasts as long as its client; it must not hold one of the server's threads.
+_watch_health.experimental_non_blocking = True  # type: ignore[attr-defined]
 
 
 def _health_response(state: int) -> bytes:

@@ -7,6 +7,7 @@ signature_def; unlike `session.run(feed_dict)` it checks no static shapes and ca
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,12 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401 -- registers the ops that tokenization in the graph uses
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow.python.saved_model import loader_impl
 
 from serving.embedded.status import StatusError, status_error_from_tensorflow
 from serving.embedded.tensors import dtype_name
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE = "serving_default"
 _SERVE_TAG = "serve"
@@ -40,12 +44,10 @@ class LoadedModel:
         self.path = path
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=session_config)
         try:
-            with self._session.graph.as_default():
-                self._meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [_SERVE_TAG], str(path))
+            self.signatures: Mapping[str, Any] = _load(path, self._session)
         except Exception as error:
             self._session.close()
             raise status_error_from_tensorflow(error) from error
-        self.signatures: Mapping[str, Any] = dict(self._meta_graph.signature_def)
         self._callables: dict[tuple[str, tuple[str, ...], int], Any] = {}
         self._callables_lock = threading.Lock()
 
@@ -66,7 +68,7 @@ class LoadedModel:
         aliases = sorted(signature.inputs)
         for position, alias in enumerate(aliases):
             expected = dtype_name(signature.inputs[alias].dtype)
-            received = "string" if inputs[alias].dtype == object else inputs[alias].dtype.name
+            received = dtype_name(tf.dtypes.as_dtype(inputs[alias].dtype).as_datatype_enum)
             if received != expected:
                 raise StatusError(
                     "INVALID_ARGUMENT", f"Expects arg[{position}] to be {expected} but {received} is provided"
@@ -95,6 +97,24 @@ class LoadedModel:
         )
         options.run_options.timeout_in_ms = timeout_ms
         return self._session._make_callable_from_options(options)
+
+
+def _load(path: Path, session: tf.compat.v1.Session) -> dict[str, Any]:
+    """Loads graph and variables into `session`; returns the signatures by name."""
+    loader = loader_impl.SavedModelLoader(str(path))
+    with session.graph.as_default():
+        saver, _ = loader.load_graph(session.graph, [_SERVE_TAG])
+        index = path / "variables" / "variables.index"
+        if index.exists():
+            loader.restore_variables(session, saver)
+        else:
+            # C++ takes this for a model without variables, which is why half-copied folders must never be seen.
+            logger.info(
+                "The specified SavedModel has no variables; no checkpoints were restored. File does not exist: %s",
+                index,
+            )
+        loader.run_init_ops(session, [_SERVE_TAG])
+    return dict(loader.get_meta_graph_def_from_tags([_SERVE_TAG]).signature_def)
 
 
 def _check_readable(path: Path) -> None:

@@ -36,7 +36,13 @@ class StatusError(Exception):
 
 
 def status_error_from_tensorflow(error: Exception) -> StatusError:
-    """Returns the status of an exception that TensorFlow raised; what is no OpError counts as INTERNAL."""
+    """Returns the status of an exception that TensorFlow raised; what is no OpError counts as INTERNAL.
+
+    Bytes of the message that are no UTF-8 stand in it as lone surrogates (`surrogateescape`).
+    """
+    if isinstance(error, UnicodeDecodeError):
+        # TensorFlow cannot make a Python exception of a message that is no UTF-8. Such a message quotes the input.
+        return StatusError("INVALID_ARGUMENT", error.object.decode("utf-8", "surrogateescape"))
     number = getattr(error, "error_code", None)
     if isinstance(number, int) and 0 < number < len(CODES):
         return StatusError(CODES[number], str(getattr(error, "message", error)))
@@ -45,4 +51,7 @@ def status_error_from_tensorflow(error: Exception) -> StatusError:
 
 def grpc_details(message: str) -> str:
     """Returns `message` as it travels in a gRPC status: at most 1024 characters, marked where it was cut."""
+    if any("\udc80" <= character <= "\udcff" for character in message):
+        # gRPC's own libraries read details that are no UTF-8 as Latin-1; Python can only send what it can encode.
+        message = message.encode("utf-8", "surrogateescape").decode("latin-1")
     return message if len(message) <= _LONGEST_DETAILS else message[:_LONGEST_DETAILS] + "...TRUNCATED"

@@ -42,13 +42,18 @@ _FORMS = {
 }
 
 
+# Elsewhere C++ and NumPy use the same names.
+_CPP_NAMES = {"float16": "half", "float32": "float", "float64": "double"}
+
+
 class TensorParsingError(ValueError):
     """Raised for a TensorProto that holds no tensor."""
 
 
 def dtype_name(dtype: int) -> str:
-    """Returns TensorFlow's short name of a data type, such as "int32" or "string"."""
-    return dtypes.as_dtype(dtype).name
+    """Returns the name that TensorFlow's C++ messages use for a data type, such as "int32", "float" or "string"."""
+    name = dtypes.as_dtype(dtype).name
+    return _CPP_NAMES.get(name, name)
 
 
 def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
