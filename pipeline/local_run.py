@@ -15,6 +15,8 @@ from tfx.orchestration.pipeline import Pipeline
 
 from components.evaluator import results
 from components.example_gen.errors import annotation_error_text
+from components.infra_validator.results import read_verdict
+from components.pusher.results import read_outcome
 from pipeline.configuration import Configuration
 from pipeline.local_runner import ComponentError, ComponentRun, ProgressRunner, output_uris
 from pipeline.pipeline import create_pipeline
@@ -80,11 +82,13 @@ def _report(configuration: Configuration, pipeline: Pipeline, runs: list[Compone
     examples = Path(outputs["AnnotatedTextExampleGen"]["examples"])
     test = results.read_report(evaluation, results.count_examples(str(examples / f"Split-{split}"), split))
     model_blessing = results.read_blessing(blessing, evaluation)
+    validation = read_verdict(outputs["ServingInfraValidator"]["blessing"])
+    push = read_outcome(outputs["VersionPusher"]["pushed_model"])
     return RunReport(
         test=test,
-        blessed=model_blessing.blessed,
-        refusals=tuple(map(str, model_blessing.failures)),
-        version_path=None,
+        blessed=model_blessing.blessed and validation.blessed,
+        refusals=(*map(str, model_blessing.failures), *validation.refusals),
+        version_path=Path(push.destination) if push.destination else None,
         seconds={component_run.component: component_run.seconds for component_run in runs},
     )
 
