@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import os
 import pathlib
@@ -22,9 +23,13 @@ from components.infra_validator.settings import InfraValidatorSettings
 
 if TYPE_CHECKING:
     from serving.client import Client
-    from serving.model_server import ServerProgram
+    from serving.model_server import ModelServer, ServerProgram
 
 Tensors = dict[str, np.ndarray]
+
+# Both sides compute on the processor. This process may hold all memory of the GPU, since training ran in it, and matrix
+# products are rounded otherwise there.
+_ON_THE_PROCESSOR = {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +90,14 @@ def validate(
         validation = Validation(server=program.name)
         try:
             start = time.monotonic()
-            with start_model_server(base_path, model_name, program=program) as server:
+            with start_model_server(base_path, model_name, program=program, environment=_ON_THE_PROCESSOR) as server:
                 # While the server loads the model, so does this process.
                 expected = _answers(pathlib.Path(model), examples, settings)
                 server.wait_until_available(max(settings.load_seconds - (time.monotonic() - start), 0.1))
                 validation = dataclasses.replace(validation, load_seconds=round(time.monotonic() - start, 2))
-                try:
-                    return _compare(server.target, model_name, expected, settings, validation)
-                except ServingError as error:
-                    status = server.process.poll()
-                    ended = "" if status is None else f"; the server has ended with status {status}"
-                    return dataclasses.replace(validation, refusals=(f"{type(error).__name__}: {error}{ended}",))
-        except ModelServerError as error:
-            return dataclasses.replace(validation, refusals=(str(error),))
+                return _compare(server, expected, settings, validation)
+        except (ModelServerError, ServingError) as error:
+            return dataclasses.replace(validation, refusals=(f"{type(error).__name__}: {error}",))
 
 
 def _program(settings: InfraValidatorSettings) -> ServerProgram:
@@ -118,7 +118,6 @@ def _answers(
     model: pathlib.Path, examples: Sequence[bytes], settings: InfraValidatorSettings
 ) -> list[tuple[Probe, Tensors]]:
     """Returns each probe with what the model returns in this process."""
-    # On the processor, as in the server: matrix products of a GPU are rounded otherwise.
     with tf.device("/CPU:0"):
         loaded = tf.saved_model.load(str(model))
         return [
@@ -132,21 +131,25 @@ def _call(signature: Any, probe: Probe) -> Mapping[str, tf.Tensor]:
 
 
 def _compare(
-    target: str,
-    model_name: str,
+    server: ModelServer,
     expected: Sequence[tuple[Probe, Tensors]],
     settings: InfraValidatorSettings,
     validation: Validation,
 ) -> Validation:
     from serving.client import Client, ConnectionSettings
 
+    connection = ConnectionSettings(timeout=settings.request_seconds)
     if not any(probe.signature == SERVING_SIGNATURE for probe, _ in expected):
         return dataclasses.replace(validation, refusals=(f"the model has no signature {SERVING_SIGNATURE}",))
     seconds: dict[int, list[float]] = {}
     warmed: set[str] = set()
-    with Client(target, model_name=model_name, settings=ConnectionSettings(timeout=settings.request_seconds)) as client:
+    # The client is closed before the pool, which ends a request that nobody answers any more.
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+        Client(server.target, model_name=server.model_name, settings=connection) as client,
+    ):
         for count, (probe, tensors) in enumerate(expected):
-            received, elapsed = _predict(client, probe)
+            received, elapsed = _result(pool.submit(_predict, client, probe), server)
             found = difference(tensors, received, settings.tolerance)
             if found is not None:
                 return dataclasses.replace(
@@ -163,6 +166,17 @@ def _compare(
     return dataclasses.replace(
         validation, requests=len(expected), latencies=latencies, refusals=_too_slow(latencies, settings)
     )
+
+
+def _result(future: concurrent.futures.Future[tuple[Tensors, float]], server: ModelServer) -> tuple[Tensors, float]:
+    """Waits for an answer, but not for one of a server that has ended."""
+    from serving.model_server import ModelServerError
+
+    while not concurrent.futures.wait([future], timeout=0.2).done:
+        status = server.process.poll()
+        if status is not None:
+            raise ModelServerError(f"{server.program.name} ended with status {status} while it was asked")
+    return future.result()
 
 
 def _too_slow(latencies: Sequence[Latency], settings: InfraValidatorSettings) -> tuple[str, ...]:

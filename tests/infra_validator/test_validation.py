@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -19,10 +20,11 @@ from components.infra_validator.probes import make_probes, read_examples
 from components.infra_validator.settings import InfraValidatorSettings
 from components.infra_validator.validation import validate
 from components.settings import SettingsError
-from serving.model_server import PROGRAM_VARIABLE, ServerProgram, find_model_server
+from serving.model_server import PROGRAM_VARIABLE, ModelServer, ServerProgram, find_model_server
 from tests.evaluator.fake_model import serialized_example, write_split
 from tests.infra_validator.fake_servable import export_servable
 
+REPOSITORY = pathlib.Path(__file__).parents[2]
 EXAMPLES = [serialized_example(index, [], []) for index in range(5)]
 EMBEDDED = InfraValidatorSettings(server="embedded", texts=5, batch_sizes=(1, 3))
 
@@ -102,6 +104,55 @@ def test_a_server_that_does_not_serve_is_refused_in_time(servable, monkeypatch, 
     assert not outcome.blessed
     assert reason in outcome.refusals[0]
     assert time.monotonic() - start < 30
+
+
+def test_a_server_that_ends_while_it_is_asked_is_noticed(servable, monkeypatch):
+    servers = []
+    wait_until_available = ModelServer.wait_until_available
+
+    def remember(server, timeout):
+        servers.append(server)
+        return wait_until_available(server, timeout)
+
+    def kill(*_):
+        servers[0].process.kill()
+
+    monkeypatch.setattr(ModelServer, "wait_until_available", remember)
+    monkeypatch.setattr(validation_module, "difference", kill)
+    settings = InfraValidatorSettings(server="embedded", request_seconds=300.0)
+
+    outcome = validate(servable, EXAMPLES, settings, "ner")
+
+    assert outcome.refusals == ("ModelServerError: the embedded server ended with status -9 while it was asked",)
+
+
+def test_a_server_does_not_outlive_a_killed_run(tmp_path):
+    """Who is killed cannot clean up, so the kernel does."""
+    (tmp_path / "ner" / "1").mkdir(parents=True)
+    run = (
+        "import sys, time, pathlib; from serving.model_server import ServerProgram, start_model_server\n"
+        "program = ServerProgram('the stub', (sys.executable, '-c', 'import time; time.sleep(600)'))\n"
+        "with start_model_server(pathlib.Path(sys.argv[1]), 'ner', program=program) as server:\n"
+        "    time.sleep(0.5); print(server.process.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", run, str(tmp_path / "ner")], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        server = pathlib.Path("/proc") / process.stdout.readline().strip()
+        assert "sleep" in (server / "cmdline").read_text()
+        process.kill()
+    deadline = time.monotonic() + 10
+    while _runs(server) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert not _runs(server)
+
+
+def _runs(process: pathlib.Path) -> bool:
+    try:
+        return "State:\tZ" not in (process / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_model_without_the_serving_signature_is_refused(tmp_path):
