@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -136,7 +137,11 @@ def test_a_server_does_not_outlive_a_killed_run(tmp_path):
         "    time.sleep(0.5); print(server.process.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", run, str(tmp_path / "ner")], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", run, str(tmp_path / "ner")],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as process:
         server = pathlib.Path("/proc") / process.stdout.readline().strip()
         assert "sleep" in (server / "cmdline").read_text()
