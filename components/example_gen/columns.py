@@ -123,19 +123,23 @@ def find_layout(lines: Sequence[str], name: str, tag_column: int | None = None) 
     Raises:
         AnnotationError: the file has no token lines, no column holds tags, or several do.
     """
-    candidates = [line for line in lines if not _is_boundary(line) and not _COMMENT.fullmatch(line)]
-    if not candidates:
+    token_lines = [line for line in lines if not _is_boundary(line) and not _COMMENT.fullmatch(line)]
+    if not token_lines:
         raise AnnotationError(
             f"{name}:1: the corpus is empty: no line holds a token; expected lines of a token and its tag, such as "
             f"'Berlin<TAB>B-LOC'"
         )
-    with_tab = sum("\t" in line for line in candidates)
-    separator = "\t" if 2 * with_tab > len(candidates) else " "
+    # What begins with # may be a comment or a token, so it is no evidence as long as there is other.
+    is_evidence = [not line.startswith("#") for line in lines]
+    if all(line.startswith("#") for line in token_lines):
+        is_evidence = [not _COMMENT.fullmatch(line) for line in lines]
+    with_tab = sum("\t" in line for line in token_lines)
+    separator = "\t" if 2 * with_tab > len(token_lines) else " "
     sentences: list[list[list[str]]] = [[]]
-    for line in lines:
+    for line, counts in zip(lines, is_evidence, strict=True):
         if _is_boundary(line):
             sentences.append([])
-        elif not _COMMENT.fullmatch(line):
+        elif counts:
             sentences[-1].append(_split(line, separator))
     widths = Counter(len(row) for rows in sentences for row in rows)
     columns = widths.most_common(1)[0][0]

@@ -144,8 +144,8 @@ def _find_joint(sentences: Sequence[Sentence], settings: ReadingSettings) -> Cal
     if settings.joint != "auto":
         return lambda left, right: settings.joint == "space"
     tokens = [token.text for sentence in sentences for token in sentence.tokens]
-    letters = [character for token in tokens for character in token if character.isalpha()]
-    mostly_without_spaces = 2 * sum(map(writes_no_spaces, letters)) > len(letters)
+    words = [token for token in tokens if any(map(str.isalpha, token))]
+    mostly_without_spaces = 2 * sum(any(map(writes_no_spaces, word)) for word in words) > len(words)
     # One token for each character: also letters and digits of Western words were taken apart.
     if mostly_without_spaces and all(len(token) == 1 for token in tokens):
         return lambda left, right: False
@@ -194,7 +194,8 @@ def _locate_in_text(sentence: Sentence, text: str, problems: Problems) -> tuple[
             return None
         offsets.append((position, position + len(token.text)))
         position += len(token.text)
-    if rest := text[position:].strip():
+    position += _blanks(text, position)
+    if rest := text[position:]:
         problems.add(
             sentence.line,
             f"the tokens end before the sentence of the `# text =` line, which goes on with {shorten(rest)} at code "

@@ -6,13 +6,9 @@ import re
 
 from components.annotated_text import AnnotationError
 
-# Runners pass an exception of a worker on as text: its traceback, then where it ran.
-_IN_TRACEBACK = re.compile(
-    rf"(?:[\w.]+\.)?{AnnotationError.__name__}: (?P<message>.*?)"
-    r"(?=\s*\[while running|\n\n|\n(?:Traceback|During handling)|\Z)",
-    re.DOTALL,
-)
-_WHERE_IT_RAN = re.compile(r"\s*\[while running '[^']*'\]")
+# Beam says behind the message of a worker's exception where it ran.
+_WHERE_IT_RAN = re.compile(r"\s*\[while running '[^'\n]*'\]\s*(?:\n.*)?\Z", re.DOTALL)
+_NAME = f"{AnnotationError.__name__}: "
 
 
 def annotation_error_text(exception: BaseException) -> str | None:
@@ -30,6 +26,8 @@ def annotation_error_text(exception: BaseException) -> str | None:
         seen.append(current)
         current = current.__cause__ or current.__context__
     for candidate in seen:
-        if match := _IN_TRACEBACK.search(str(candidate)):
-            return match["message"].strip()
+        # A worker of its own process passes its exception on as text: the traceback, which ends with the message.
+        _, found, message = str(candidate).rpartition(_NAME)
+        if found:
+            return _WHERE_IT_RAN.sub("", message).strip()
     return None

@@ -10,7 +10,7 @@ from typing import Literal
 from components.annotated_text import AnnotatedText, AnnotationError
 from components.example_gen.corpus import Corpus
 from components.example_gen.json_records import RawSpan, Record, parse_record
-from components.example_gen.offsets import OffsetUnit, code_point_offsets, length_in
+from components.example_gen.offsets import UNIT_WORDS, OffsetUnit, code_point_offsets, length_in
 from components.example_gen.problems import Problems
 from components.example_gen.settings import ReadingSettings
 from components.example_gen.spans import SpanCounts, make_annotated_text, shorten
@@ -112,7 +112,9 @@ def _convert(record: Record, unit: OffsetUnit, span_end: SpanEnd) -> tuple[list[
             length = length_in(record.text, unit)
             inside = 0 <= span.start <= length and 0 <= span.end + (span_end == "inclusive") <= length
             fault = (
-                "begins or ends inside a character" if inside else f"is outside the text, which has {length} {unit}s"
+                "begins or ends inside a character"
+                if inside
+                else f"is outside the text, which has {length} {UNIT_WORDS[unit]}"
             )
             if span.surface is not None:
                 mismatches += 1

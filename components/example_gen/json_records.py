@@ -101,7 +101,7 @@ def _span(item: Any, where: str) -> RawSpan:
 
 def _spans_by_type(annotations: Mapping[str, Any], key: str) -> Iterator[RawSpan]:
     for entity_type, surfaces in annotations.items():
-        for surface, places in surfaces.items() if isinstance(surfaces, dict) else [(None, None)]:
+        for surface, places in surfaces.items() if isinstance(surfaces, dict) else [(None, surfaces)]:
             if not isinstance(places, list) or not all(_is_place(place) for place in places):
                 raise AnnotationError(
                     f"{key}.{entity_type} is {shorten(json.dumps(surfaces, ensure_ascii=False))}; expected "

@@ -9,6 +9,8 @@ from typing import Literal
 
 OffsetUnit = Literal["code_point", "utf16", "byte"]
 
+UNIT_WORDS: dict[OffsetUnit, str] = {"code_point": "code points", "utf16": "UTF-16 units", "byte": "bytes"}
+
 _WIDTHS: dict[OffsetUnit, Callable[[str], int]] = {
     "utf16": lambda character: 2 if ord(character) > 0xFFFF else 1,
     # A lone surrogate is reported later; here it counts what JavaScript would write for it.

@@ -1,0 +1,295 @@
+"""Columns of tokens and tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.annotated_text import AnnotationError
+from components.example_gen.conll import read_conll
+from components.example_gen.corpus import Corpus
+from components.example_gen.reading import parse_corpus, read_corpus
+from components.example_gen.settings import ReadingSettings
+from components.tags import tags_from_entities
+
+SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def read(text: str, **settings: object) -> Corpus:
+    return read_conll(text.split("\n"), "a.conll", ReadingSettings(**settings))  # type: ignore[arg-type]
+
+
+def surfaces(corpus: Corpus) -> list[list[tuple[str, str]]]:
+    return [[(text.text[e.start : e.end], e.type) for e in text.entities] for text in corpus.texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "texts", "entities"),
+    [
+        pytest.param(
+            "Ada\tB-P\nsings\tO\n\nBob\tB-P\n", ["Ada sings", "Bob"], [[("Ada", "P")], [("Bob", "P")]], id="tabs"
+        ),
+        pytest.param("Ada B-P\nsings   O", ["Ada sings"], [[("Ada", "P")]], id="blanks, no final newline"),
+        pytest.param("Ada B-P \n\t \nBob O\n \n\n", ["Ada", "Bob"], [[("Ada", "P")], []], id="blank lines with blanks"),
+        pytest.param("-DOCSTART- -X- O O\n\nAda NN B-NP B-P\n", ["Ada"], [[("Ada", "P")]], id="document start"),
+        pytest.param("Ada\tB-P\tNN\tx\nis\tO\tVB\tx", ["Ada is"], [[("Ada", "P")]], id="the tag is not last"),
+        pytest.param("Ada NN B-NP B-P\nis VB B-VP O", ["Ada is"], [[("Ada", "P")]], id="chunks are no entities"),
+        pytest.param("1\tAda\tB-P\t-\t-\n2\tis\tO\t-\t-", ["Ada is"], [[("Ada", "P")]], id="token numbers"),
+        pytest.param(
+            "0\tAda\tB-P\n1\tis\tO\n\n0\tBob\tO", ["Ada is", "Bob"], [[("Ada", "P")], []], id="numbers from 0"
+        ),
+        pytest.param(
+            "# a comment\nAda B-P\n# another\nBob B-P", ["Ada", "Bob"], [[("Ada", "P")], [("Bob", "P")]], id="comments"
+        ),
+        pytest.param("#\tO\n#tag\tB-P\n#\tO", ["# #tag #"], [[("#tag", "P")]], id="hashtags are tokens"),
+        pytest.param("# text = x\n#a=b\tO\nc\tO", None, None, id="a hashtag with = is a token"),
+        pytest.param("北\tB-L\n京\tI-L\n2\tO\n0\tO\na\tO", ["北京20a"], [[("北京", "L")]], id="characters"),
+        pytest.param(
+            "北京 B-L\n2008 B-T\n年 I-T\niPhone O\n手机 O",
+            ["北京2008年iPhone手机"],
+            [[("北京", "L"), ("2008年", "T")]],
+            id="words without spaces",
+        ),
+        pytest.param(
+            "纽约 O\n人 O\n的 O\nNew B-L\nYork I-L\n好 O",
+            ["纽约人的New York好"],
+            [[("New York", "L")]],
+            id="Western words keep their space",
+        ),
+        pytest.param(
+            "in O\n北京 B-L\n路 I-L\nis O\nfine O",
+            ["in 北京路 is fine"],
+            [[("北京路", "L")]],
+            id="Chinese words in English",
+        ),
+        pytest.param("서울 B-L\n사람 O", ["서울 사람"], [[("서울", "L")]], id="Korean has spaces"),
+        pytest.param("ไป O\nกรุงเทพ B-L", ["ไปกรุงเทพ"], [[("กรุงเทพ", "L")]], id="Thai has none"),
+        pytest.param("科0 B-T\n技1 I-T\n很0 O\n20 O\n好0 O", ["科技很2好"], [[("科技", "T")]], id="position digits"),
+        pytest.param("\u3000 O\n北 B-L", ["\u3000北"], [[("北", "L")]], id="an ideographic space is a token"),
+        pytest.param("a\x85b O\nc\u2028d B-P", ["a\x85b c\u2028d"], [[("c\u2028d", "P")]], id="only LF ends a line"),
+        pytest.param(
+            "I I-P\nam O\n\nBob I-P\nAda B-P",
+            ["I am", "Bob Ada"],
+            [[("I", "P")], [("Bob", "P"), ("Ada", "P")]],
+            id="IOB1",
+        ),
+        pytest.param("北 B-L\n京 M-L\n市 E-L\n张 S-P", ["北京市张"], [[("北京市", "L"), ("张", "P")]], id="BMES"),
+        pytest.param(
+            "😀 B-P\n👨‍👩‍👧 I-P\ne\u0301 O",
+            ["😀 👨‍👩‍👧 e\u0301"],
+            [[("😀 👨‍👩‍👧", "P")]],
+            id="emoji and combining marks",
+        ),
+    ],
+)
+def test_read(text: str, texts: list[str] | None, entities: list[list[tuple[str, str]]] | None) -> None:
+    if texts is None:
+        with pytest.raises(AnnotationError, match="does not continue the sentence"):
+            read(text)
+        return
+    corpus = read(text)
+    assert [annotated.text for annotated in corpus.texts] == texts
+    assert surfaces(corpus) == entities
+
+
+def test_the_text_comment_gives_the_sentence() -> None:
+    corpus = read("# sent_id = s1\n# text = Dr. Ada's  dog.\nDr.\tO\nAda\tB-P\n's\tO\ndog\tO\n.\tO\n")
+    (annotated,) = corpus.texts
+    assert (annotated.id, annotated.text, annotated.source) == ("s1", "Dr. Ada's  dog.", "a.conll:3")
+    assert surfaces(corpus) == [[("Ada", "P")]]
+
+
+def test_ids_and_sources_name_the_line() -> None:
+    corpus = read_conll(["", "Ada B-P", "", "", "Bob O"], "dir/a.conll", ReadingSettings())
+    assert [(text.id, text.source) for text in corpus.texts] == [
+        ("a.conll:2", "dir/a.conll:2"),
+        ("a.conll:5", "dir/a.conll:5"),
+    ]
+
+
+def test_ignored_types_are_left_out_and_counted() -> None:
+    corpus = read("x B-OTH\nAda B-P\ny I-OTH", ignore_types=("OTH",))
+    assert surfaces(corpus) == [[("Ada", "P")]]
+    assert "2 spans have a type of ignore_types and were left out" in corpus.notes
+
+
+def test_stray_tags_are_counted() -> None:
+    corpus = read("Ada B-P\nin O\nRome I-L\nBob B-P\nEva I-L\nMax B-P")
+    assert surfaces(corpus) == [[("Ada", "P"), ("Rome", "L"), ("Bob", "P"), ("Eva", "L"), ("Max", "P")]]
+    assert "2 I- tags behind O or another type were read as the start of an entity, as conlleval does" in corpus.notes
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        pytest.param({"joint": "none"}, "AdaLovelace", id="no joint"),
+        pytest.param({"joint": "space"}, "Ada Lovelace", id="space"),
+    ],
+)
+def test_joint(options: dict[str, str], expected: str) -> None:
+    assert read("Ada B-P\nLovelace I-P", **options).texts[0].text == expected
+
+
+def test_position_digits_can_be_kept() -> None:
+    assert read("科0 B-T\n技1 I-T\n新0 O", position_digits="keep").texts[0].text == "科0技1新0"
+
+
+def test_numbers_behind_letters_are_not_taken_for_positions() -> None:
+    assert read("Q1 O\nQ2 O\nAda B-P").texts[0].text == "Q1 Q2 Ada"
+    assert read("Q0 O\nT0 O\nU0 B-P").texts[0].text == "Q0 T0 U0"
+
+
+def test_the_tag_column_can_be_given() -> None:
+    text = "1 Ada B-P B-Q\n2 is O O"
+    with pytest.raises(
+        AnnotationError, match=r"a.conll:1: the columns 3 and 4 all hold tags, expected one; set tag_column"
+    ):
+        read(text)
+    assert surfaces(read(text, tag_column=4)) == [[("Ada", "Q")]]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        pytest.param("", {}, r"a.conll:1: the corpus is empty", id="empty"),
+        pytest.param("\n \n# x = y\n", {}, r"a.conll:1: the corpus is empty", id="only comments and blanks"),
+        pytest.param("just\nwords\n", {}, r"most lines have 1 column; expected 2 or more", id="one column"),
+        pytest.param("Ada NN\nis VB", {}, r"no column holds tags; .* expected O \(the letter\), B-PER", id="no tags"),
+        pytest.param("Ada B-P\nis 0\nno 0\nne 0", {}, r"no column holds tags; .*'0'", id="zeros for O"),
+        pytest.param(
+            "Ada B-P\nis O\nold\nyet O",
+            {},
+            r"a.conll:3: the line 'old' has 1 columns; expected 2",
+            id="a column is missing",
+        ),
+        pytest.param(
+            "Ada\tB-P\nis\tO\nso\tO\tx",
+            {},
+            r"a.conll:3: .* has 3 columns; expected 2 separated by tabs",
+            id="a column too many",
+        ),
+        pytest.param(
+            "Ada B-P\nis O\na O\nb O\nc P", {}, r"a.conll:5: expected O or B-.*'P'; token 'c'; mend", id="no tag"
+        ),
+        pytest.param(
+            "Ada B-P\nis E-P",
+            {"scheme": "BIO"},
+            r"a.conll:2: the tag 'E-P' is outside the scheme BIO",
+            id="tag outside the scheme",
+        ),
+        pytest.param("\tO\nAda\tB-P", {}, r"a.conll:1: the token is empty", id="empty token"),
+        pytest.param(
+            "Ada B-P\nis O",
+            {"tag_column": 3},
+            r"tag_column is 3, but most lines have 2 columns",
+            id="tag column too large",
+        ),
+        pytest.param(
+            "科0 B-T\n技 I-T",
+            {"position_digits": "strip"},
+            r"a.conll:2: the token '技' is no character with its position",
+            id="no position digit",
+        ),
+        pytest.param(
+            "# text = Ada\nAda\tB-P\nis\tO", {}, r"a.conll:3: the token 'is' does not continue", id="text too short"
+        ),
+        pytest.param(
+            "# text = Ada is\nAda\tB-P\n\nis\tO",
+            {},
+            r"a.conll:1: the tokens end before .* 'is' at code point 4",
+            id="text too long",
+        ),
+        pytest.param("# text = Ada is\n\nis\tO", {}, r"a.conll:1: the tokens end before", id="text without tokens"),
+        pytest.param(
+            "a\u00a0\tB-P\nb\tO",
+            {},
+            r"a.conll:1: the span \[0, 2\) P has white space at its edges",
+            id="white space in a token",
+        ),
+    ],
+)
+def test_refused(text: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        read(text, **options)
+
+
+def test_one_error_has_many_problems() -> None:
+    lines = ["Ada B-P", "is O"] * 200 + ["bad X"] * 25
+    with pytest.raises(AnnotationError) as caught:
+        read("\n".join(lines))
+    message = str(caught.value).split("\n")
+    assert message[0] == "a.conll: 25 problems"
+    assert message[1].startswith("a.conll:401: ")
+    assert message[20].startswith("a.conll:420: ")
+    assert message[21:] == ["... and 5 more"]
+
+
+def test_very_long_sentences_are_kept() -> None:
+    corpus = read("\n".join(["长 O"] * 100_000 + ["江 B-L"]))
+    assert len(corpus.texts[0].text) == 100_001
+    assert surfaces(corpus) == [[("江", "L")]]
+
+
+TOKEN = st.text(st.sampled_from("ab北京，é😀\u200b#'3"), min_size=1, max_size=3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(TOKEN, min_size=1, max_size=8), min_size=1, max_size=5), st.data())
+def test_entities_cover_their_tokens(sentences: list[list[str]], data: st.DataObject) -> None:
+    scheme = data.draw(st.sampled_from(["BIO", "IOB1", "BIOES", "BMES"]))
+    lines, expected = [], []
+    for tokens in sentences:
+        last = data.draw(st.integers(1, len(tokens)))
+        first = data.draw(st.integers(0, last - 1))
+        tags = tags_from_entities([(first, last, "P")], len(tokens), scheme)  # type: ignore[arg-type]
+        lines += [f"{token}\t{tag}" for token, tag in zip(tokens, tags, strict=True)] + [""]
+        expected.append("".join(tokens[first:last]))
+    corpus = read_conll(lines, "a.conll", ReadingSettings(scheme=scheme, position_digits="keep"))  # type: ignore[arg-type]
+    assert [found[0][0].replace(" ", "") for found in surfaces(corpus)] == expected
+    assert [text.text.replace(" ", "") for text in corpus.texts] == ["".join(tokens) for tokens in sentences]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_byte_order_marks_change_nothing(ending: str, mark: str) -> None:
+    data = (mark + ending.join(["Ada\tB-P", "is\tO", "", "Bob\tB-P"])).encode()
+    corpus = parse_corpus(data, "a.conll", ReadingSettings())
+    assert [text.text for text in corpus.texts] == ["Ada is", "Bob"]
+    assert surfaces(corpus) == [[("Ada", "P")], [("Bob", "P")]]
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="shared/data is not here")
+@pytest.mark.parametrize(
+    ("name", "texts", "entities"),
+    [
+        ("uner_zh_gsdsimp/zh_gsdsimp-ud-train.iob2", 3997, 6118),
+        ("uner_zh_gsdsimp/zh_gsdsimp-ud-dev.iob2", 500, 753),
+        ("uner_zh_gsdsimp/zh_gsdsimp-ud-test.iob2", 500, 763),
+        ("wnut17/wnut17train.conll", 3394, 1975),
+        ("wnut17/emerging.dev.conll", 1009, 836),
+        ("wnut17/emerging.test.annotated", 1287, 1079),
+        ("crossner_politics/train.txt", 200, 1304),
+        ("crossner_politics/dev.txt", 541, 3482),
+        ("crossner_politics/test.txt", 651, 4209),
+    ],
+)
+def test_public_corpora(name: str, texts: int, entities: int) -> None:
+    path = SHARED_DATA / name
+    corpus = read_corpus(str(path), ReadingSettings(ignore_types=("OTH",)))
+    assert len(corpus.texts) == texts
+    assert sum(len(text.entities) for text in corpus.texts) == entities
+    # Independently of the reader: the tokens behind B- and I-, joined, are the surfaces.
+    column = 1 if "iob2" in name else 0
+    expected: list[str] = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        fields = line.split("\t")
+        tag = fields[column + 1] if len(fields) > column + 1 else "O"
+        if tag.startswith("B-"):
+            expected.append("")
+        if tag != "O":
+            expected[-1] += fields[column] if not tag.endswith("-OTH") else ""
+    found = [text.text[e.start : e.end].replace(" ", "") for text in corpus.texts for e in text.entities]
+    assert found == [surface.replace(" ", "") for surface in expected if surface]
