@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "tag": ("pipeline.commands.tag", "tag text through a model server"),
     "score": ("pipeline.commands.score", "score a model against gold annotations, strictly and by entity"),
     "serve": ("pipeline.commands.serve", "serve pushed models over TF Serving's gRPC API"),
+    "kubeflow": ("pipeline.commands.kubeflow", "compile, verify and schedule the pipeline on Kubeflow Pipelines"),
 }
 
 

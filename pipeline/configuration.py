@@ -19,6 +19,7 @@ from components.pusher.settings import PusherSettings
 from components.settings import SettingsError, check, parse_settings
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
+from kubeflow.settings import KubeflowSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Configuration:
         evaluator: the gates.
         infra_validator: the trial on a model server.
         pusher: how pushed versions are kept.
+        kubeflow: resources, places and volumes of the steps on a cluster; a local run does not read it.
         cache: whether steps whose inputs and settings have not changed are taken from the last run.
 
     Raises:
@@ -50,6 +52,7 @@ class Configuration:
     evaluator: EvaluatorSettings = dataclasses.field(default_factory=EvaluatorSettings)
     infra_validator: InfraValidatorSettings = dataclasses.field(default_factory=InfraValidatorSettings)
     pusher: PusherSettings = dataclasses.field(default_factory=PusherSettings)
+    kubeflow: KubeflowSettings = dataclasses.field(default_factory=KubeflowSettings)
     cache: bool = True
 
     def __post_init__(self) -> None:
@@ -78,12 +81,15 @@ PATHS = (
 )
 
 
-def read_configuration(path: Path, overrides: Mapping[tuple[str, ...], Any]) -> Configuration:
+def read_configuration(
+    path: Path, overrides: Mapping[tuple[str, ...], Any], *, on_cluster: bool = False
+) -> Configuration:
     """Reads a YAML file, applies `overrides` and checks everything that can be checked without running.
 
     Args:
         path: the YAML file.
         overrides: values by their place, such as `("trainer", "epochs"): 3`; they win over the file.
+        on_cluster: whether it is for a cluster: then what lies on its volumes is not looked for here.
 
     Raises:
         SettingsError: what is wrong, where, and what was expected.
@@ -99,25 +105,48 @@ def read_configuration(path: Path, overrides: Mapping[tuple[str, ...], Any]) -> 
                 values["data"].pop(split, None)
     _take_from_encoder(values)
     configuration = parse_settings(Configuration, values)
-    check_configuration(configuration)
+    check_configuration(configuration, on_cluster=on_cluster)
+    if on_cluster:
+        _check_encoder_on_cluster(values)
     return configuration
 
 
-def check_configuration(configuration: Configuration) -> None:
-    """Raises SettingsError unless the files are there and the output folder can be written."""
-    check_files(configuration.data)
+def check_configuration(configuration: Configuration, *, on_cluster: bool = False) -> None:
+    """Raises SettingsError unless the files are there and the output folder can be written.
+
+    Args:
+        configuration: what to check.
+        on_cluster: whether it is for a cluster: then what lies on its volumes is not looked for here.
+    """
+
+    def is_here(path: str | None) -> bool:
+        return path is not None and not (on_cluster and configuration.kubeflow.is_mounted(path))
+
+    if any(is_here(path) for path in configuration.data.files.values()):
+        check_files(configuration.data)
     encoder = configuration.trainer.encoder
-    if encoder is not None:
+    if encoder is not None and is_here(encoder):
         check(Path(encoder).is_dir(), "trainer.encoder", "an existing folder with a pretrained encoder", encoder)
     vocabulary = configuration.transform.vocabulary
-    if vocabulary is not None:
+    if vocabulary is not None and is_here(vocabulary):
         check(Path(vocabulary).is_file(), "transform.vocabulary", "an existing vocab.txt", vocabulary)
+    if not is_here(configuration.output):
+        return
     output = Path(configuration.output)
     check(not output.exists() or output.is_dir(), "output", "a folder, new or existing", configuration.output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"output: {output} cannot be made: {error.strerror}") from error
+
+
+def _check_encoder_on_cluster(values: dict[str, Any]) -> None:
+    """An encoder that lies on a volume cannot be asked for its vocabulary and its case."""
+    encoder = _section(values, "trainer").get("encoder")
+    if isinstance(encoder, str) and not Path(encoder).is_dir():
+        for name in ("vocabulary", "lower_case"):
+            given = _section(values, "transform").get(name)
+            check(given is not None, f"transform.{name}", f"a value, because {encoder} cannot be read here", given)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

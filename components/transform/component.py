@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import tensorflow as tf
 from tfx.components.transform.component import Transform
 from tfx.proto import transform_pb2
 from tfx.types import BaseChannel
@@ -27,9 +28,10 @@ def create_transform(
     """Returns the component that tokenizes `examples`; vocabulary and tags come from the split `train` alone.
 
     Raises:
-        VocabularyError: the given vocabulary cannot be read.
+        VocabularyError: the given vocabulary is there and cannot be read.
     """
-    if settings.vocabulary:
+    # A vocabulary that lies on a cluster's volume cannot be read where the pipeline is compiled.
+    if settings.vocabulary and tf.io.gfile.exists(settings.vocabulary):
         settings = dataclasses.replace(settings, vocabulary_digest=vocabulary_digest(settings.vocabulary))
     return Transform(
         examples=examples,
