@@ -38,6 +38,9 @@ _ATTENTION_INPUTS = ("query", "key", "value")
 # What a checkpoint may carry beside the model: the pooler, the pretraining heads, and what optimisers keep.
 _DROPPED = re.compile(r"bert/pooler/.*|cls/.*|global_step|.*/adam_[mv]|.*/Adam(_1)?|(.*/)?beta[12]_power")
 
+# TensorFlow's reader translates its errors into these: IndexError where a data file ends too early.
+_DAMAGES = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
+
 
 def google_research_names(config: EncoderConfig) -> dict[str, Destination]:
     """Returns where each tensor of a google-research/bert encoder goes, by its name in the checkpoint.
@@ -125,7 +128,7 @@ def _open(prefix: pathlib.Path) -> tf.train.CheckpointReader:
     _check_data_files(prefix)
     try:
         return tf.train.load_checkpoint(str(prefix))
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except _DAMAGES as error:
         raise CheckpointError(f"{prefix}.index: cannot be read; the file is damaged: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """The seed's own computation, to be run in its own process: `seed_reference.py REQUEST.json RESULT.npz CHECKPOINT`.
 
 It stands on `bert/modeling.py` of the package bert-tensorflow, under TensorFlow 1 behaviour and with the legacy Keras
-that `tf.compat.v1.layers` needs. REQUEST.json holds `config` (keys of bert_config.json), `tag_count`, `token_ids` [B, S],
+that `tf.compat.v1.layers` needs. REQUEST.json holds `config` (of bert_config.json), `tag_count`, `token_ids` [B, S],
 `input_mask` [B, S], `labels` [B, S] and `seed`. All weights are random, gains and biases too: at the seed's own
 initialisation a wrong port hides. They are left as a TF1 checkpoint, with what an optimiser and a pretraining head add.
 """

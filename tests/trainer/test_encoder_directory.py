@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.encoder_config import EncoderConfig
+from components.trainer.encoder_directory import (
+    check_vocabulary_size,
+    detect_encoder_directory,
+    encoder_config_from_directory,
+    google_research_prefix,
+)
+
+CONFIG = (
+    '{"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, '
+    '"hidden_act": "gelu"}'
+)
+
+
+def folder_with(folder: pathlib.Path, *names: str) -> pathlib.Path:
+    for name in names:
+        (folder / name).write_text(CONFIG if name.endswith("config.json") else "", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "layout", "activation"),
+    [
+        pytest.param(["config.json", "model.safetensors"], "hugging_face", "gelu", id="hugging_face"),
+        pytest.param(["config.json", "model.safetensors.index.json"], "hugging_face", "gelu", id="sharded"),
+        pytest.param(
+            ["bert_config.json", "bert_model.ckpt.index"], "google_research", "gelu_new", id="google_research"
+        ),
+        pytest.param(["bert_config.json", "model.ckpt-7.index"], "google_research", "gelu_new", id="other_name"),
+    ],
+)
+def test_layouts(tmp_path: pathlib.Path, names: list[str], layout: str, activation: str) -> None:
+    folder = folder_with(tmp_path, *names)
+    assert detect_encoder_directory(folder) == layout
+    assert encoder_config_from_directory(folder).hidden_activation == activation
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        pytest.param([], r"expected config\.json with model\.safetensors", id="empty"),
+        pytest.param(["config.json"], r"expected config\.json with model\.safetensors", id="no_weights"),
+        pytest.param(["config.json", "pytorch_model.bin"], "convert pytorch_model.bin", id="pickled_weights"),
+        pytest.param(["bert_model.ckpt.index"], r"bert_config\.json", id="no_config"),
+    ],
+)
+def test_other_folders_are_refused(tmp_path: pathlib.Path, names: list[str], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        detect_encoder_directory(folder_with(tmp_path, *names))
+
+
+def test_absent_folder_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(CheckpointError, match="absent: there is no such folder"):
+        encoder_config_from_directory(tmp_path / "absent")
+
+
+def test_the_named_checkpoint_goes_first(tmp_path: pathlib.Path) -> None:
+    folder_with(tmp_path, "bert_model.ckpt.index", "model.ckpt-7.index")
+    assert google_research_prefix(tmp_path) == tmp_path / "bert_model.ckpt"
+
+
+def test_several_checkpoints_are_refused(tmp_path: pathlib.Path) -> None:
+    folder_with(tmp_path, "model.ckpt-7.index", "model.ckpt-8.index")
+    with pytest.raises(CheckpointError, match=r"found model\.ckpt-7, model\.ckpt-8"):
+        google_research_prefix(tmp_path)
+
+
+def test_vocabulary_of_another_encoder_is_refused() -> None:
+    config = EncoderConfig(vocab_size=100)
+    check_vocabulary_size(config, 100, "vocab.txt")
+    with pytest.raises(CheckpointError, match=r"vocab\.txt: has 99 tokens, but the encoder has 100 word embeddings"):
+        check_vocabulary_size(config, 99, "vocab.txt")
