@@ -93,6 +93,10 @@ def validate(
             with start_model_server(base_path, model_name, program=program, environment=_ON_THE_PROCESSOR) as server:
                 # While the server loads the model, so does this process.
                 expected = _answers(pathlib.Path(model), examples, settings)
+                if not any(probe.signature == SERVING_SIGNATURE for probe, _ in expected):
+                    return dataclasses.replace(
+                        validation, refusals=(f"the model has no signature {SERVING_SIGNATURE}",)
+                    )
                 server.wait_until_available(max(settings.load_seconds - (time.monotonic() - start), 0.1))
                 validation = dataclasses.replace(validation, load_seconds=round(time.monotonic() - start, 2))
                 return _compare(server, expected, settings, validation)
@@ -139,8 +143,6 @@ def _compare(
     from serving.client import Client, ConnectionSettings
 
     connection = ConnectionSettings(timeout=settings.request_seconds)
-    if not any(probe.signature == SERVING_SIGNATURE for probe, _ in expected):
-        return dataclasses.replace(validation, refusals=(f"the model has no signature {SERVING_SIGNATURE}",))
     seconds: dict[int, list[float]] = {}
     warmed: set[str] = set()
     # The client is closed before the pool, which ends a request that nobody answers any more.
