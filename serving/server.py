@@ -88,12 +88,12 @@ def serve(flags: Flags, stopping: threading.Event) -> None:
     if flags.model_config_file:
         models = models_from_file(flags.model_config_file)
     else:
+        models = single_model(flags.model_name, flags.model_base_path)
         logger.info(
             "Building single TensorFlow model file config:  model_name: %s model_base_path: %s",
             flags.model_name,
             flags.model_base_path,
         )
-        models = single_model(flags.model_name, flags.model_base_path)
 
     session_config = _session_config(flags)
 
@@ -115,6 +115,9 @@ def serve(flags: Flags, stopping: threading.Event) -> None:
         ),
     )
     manager.start()
+    if flags.rest_api_port:
+        # While the models load, so that both ports open together.
+        import serving.embedded.rest_api  # noqa: F401
 
     def stop_manager() -> None:
         stopping.wait()
@@ -181,7 +184,8 @@ def _start_rest(flags: Flags, manager: Any) -> Any:
     try:
         rest = serve_rest(api, flags.rest_api_port)
     except OSError as error:
-        logger.error("Failed to start HTTP Server at localhost:%d (%s)", flags.rest_api_port, error)
+        logger.error("Couldn't bind to port %d: %s", flags.rest_api_port, error.strerror)
+        logger.error("Failed to start HTTP Server at localhost:%d", flags.rest_api_port)
         return None
     logger.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)
     return rest

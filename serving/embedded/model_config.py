@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.embedded.status import StatusError
 from serving.embedded.versions import ServedModel, served_model
+
+logger = logging.getLogger(__name__)
 
 _PLATFORM = "tensorflow"
 
@@ -28,7 +31,8 @@ def models_from_text(text: str, path: str) -> list[ServedModel]:
     try:
         text_format.Parse(text, config)
     except text_format.ParseError as error:
-        raise StatusError("INVALID_ARGUMENT", f"Invalid protobuf file: '{path}' ({error})") from error
+        logger.error("Error parsing text-format tensorflow.serving.ModelServerConfig: %s", error)
+        raise StatusError("INVALID_ARGUMENT", f"Invalid protobuf file: '{path}'") from error
     return models_from_config(config, {})
 
 

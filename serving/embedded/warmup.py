@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.python.lib.io import _pywrap_record_io
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.embedded.prediction import predict
@@ -30,12 +33,13 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
     if not path.exists():
         return 0
     logger.info("Starting to read warmup data for model at %s with model-warmup-options ", path)
-    count = 0
-    for count, record in enumerate(_records(path), start=1):
-        if count > _MOST_RECORDS:
-            raise StatusError(
-                "INVALID_ARGUMENT", f"Number of warmup records exceeds the maximum ({_MOST_RECORDS}) at {path}"
-            )
+    started = time.monotonic()
+    records = list(itertools.islice(_records(path), _MOST_RECORDS + 1))
+    if len(records) > _MOST_RECORDS:
+        raise StatusError(
+            "INVALID_ARGUMENT", f"Number of warmup records exceeds the maximum ({_MOST_RECORDS}) at {path}"
+        )
+    for record in records:
         log = prediction_log_pb2.PredictionLog()
         try:
             log.ParseFromString(record)
@@ -49,13 +53,20 @@ def warm_up(model: LoadedModel, iterations: int = 1) -> int:
         elif kind is not None:
             number = log.DESCRIPTOR.fields_by_name[kind].number
             raise StatusError("UNIMPLEMENTED", f"Unsupported log_type for warmup: {number}")
-    logger.info("Finished reading warmup data for model at %s. Number of warmup records read: %d.", path, count)
-    return count
+    logger.info(
+        "Finished reading warmup data for model at %s. Number of warmup records read: %d. "
+        "Elapsed time (microseconds): %d.",
+        path,
+        len(records),
+        (time.monotonic() - started) * 1e6,
+    )
+    return len(records)
 
 
 def _records(path: Path) -> Iterator[bytes]:
     try:
-        yield from tf.compat.v1.io.tf_record_iterator(str(path))
+        # What tf.compat.v1.io.tf_record_iterator wraps; that one logs a warning at every use.
+        yield from _pywrap_record_io.RecordIterator(str(path), "")
     except tf.errors.DataLossError as error:
         raise StatusError(
             "DATA_LOSS", f"{error.message}. Please verify your warmup data is in TFRecord format."
