@@ -3,7 +3,7 @@
 .PHONY: help setup demo test test-fast lint format typecheck check lock clean
 
 PYTHON := .venv/bin/python
-SOURCES := components pipeline schemas serving kubeflow tests examples bench setup.py
+SOURCES := components pipeline schemas serving kubeflow tests examples bench scripts setup.py
 # Bytecode must be written: importing tfx without it takes 30 s instead of 10.
 unexport PYTHONDONTWRITEBYTECODE
 export TF_CPP_MIN_LOG_LEVEL ?= 2

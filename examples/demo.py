@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = str(Path(sys.executable).with_name("fusion-ner"))
 CONFIGURATION = "examples/demo.yaml"
-MODEL_NAME = "news"
+MODEL_NAME = "ner"
 SERVING_DIRECTORY = f"build/demo/serving/{MODEL_NAME}"
 SERVER_SECONDS = 120
 SENTENCES = (

@@ -46,7 +46,7 @@ class Configuration:
 
     data: DataSettings
     output: str
-    name: str = "fusion-ner"
+    name: str = "ner"
     transform: TransformSettings = dataclasses.field(default_factory=TransformSettings)
     trainer: TrainerSettings = dataclasses.field(default_factory=TrainerSettings)
     evaluator: EvaluatorSettings = dataclasses.field(default_factory=EvaluatorSettings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import sys
 import typing
@@ -23,13 +24,13 @@ INTERNAL = {"transform.vocabulary_digest", "trainer.encoder_digest", "trainer.lo
 HEAD = """\
 # Configuration
 
-One YAML file describes a pipeline; `fusion-ner run --config FILE` reads it, and so does `fusion-ner kubeflow compile`. Unknown settings,
-missing files and impossible values are refused before anything runs. Paths in the file are relative to its folder; paths given as options
-(`--train`, `--dev`, `--test`, `--encoder`, `--output`) to the working directory. `--train` replaces the whole corpus of the file: dev and test sets that are
-not given with it are cut from it.
+One YAML file describes a pipeline; `fusion-ner run --config FILE` reads it, and so does `fusion-ner kubeflow compile`.
+Unknown settings, missing files and impossible values are refused before anything runs. Paths in the file are relative to
+its folder; paths given as options (`--train`, `--dev`, `--test`, `--encoder`, `--output`) to the working directory.
+`--train` replaces the whole corpus of the file: dev and test sets that are not given with it are cut from it.
 
-Two defaults follow from other settings: a pretrained `trainer.encoder` brings its own `vocab.txt` as `transform.vocabulary`, and the `do_lower_case` of its
-`tokenizer_config.json` as `transform.lower_case`.
+Two defaults follow from other settings: a pretrained `trainer.encoder` brings its own `vocab.txt` as
+`transform.vocabulary`, and the `do_lower_case` of its `tokenizer_config.json` as `transform.lower_case`.
 
 This page is written by `scripts/configuration_page.py` from the settings classes.
 """
@@ -101,12 +102,10 @@ def _default(field: dataclasses.Field[object]) -> str:
         value = field.default_factory()
     else:
         return "required"
-    shown = (
-        {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
-    )
     if isinstance(value, (list, tuple)):
-        shown = "[" + ", ".join(map(str, value)) + "]"
-    return f"`{shown if shown is not None else value}`"
+        return f"`[{', '.join(map(str, value))}]`"
+    # As YAML writes them.
+    return f"`{json.dumps(value) if value is None or isinstance(value, (bool, str)) else value}`"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_paths_in_the_file_are_relative_to_its_folder(corpus):
     configuration = read_configuration(write(corpus, MINIMAL), {})
     assert configuration.data.train == str(corpus / "train.jsonl")
     assert configuration.output == str(corpus / "out")
-    assert str(configuration.serving_directory) == str(corpus / "out" / "serving" / "fusion-ner")
+    assert str(configuration.serving_directory) == str(corpus / "out" / "serving" / "ner")
 
 
 def test_options_win_over_the_file(corpus):
