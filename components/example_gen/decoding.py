@@ -6,7 +6,8 @@ import codecs
 
 from components.annotated_text import AnnotationError
 
-_OTHER_ENCODINGS = ("gb18030", "big5", "utf-16", "shift_jis", "latin-1")
+# What Chinese, Japanese and Western files come in; encodings that fit any bytes would be no hint.
+_OTHER_ENCODINGS = ("gb18030", "big5", "shift_jis", "cp1252")
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -54,12 +55,13 @@ def decode_lines(data: bytes, name: str, encoding: str = "utf-8") -> list[str]:
 
 
 def _hint(data: bytes, encoding: str) -> str:
-    for other in _OTHER_ENCODINGS:
-        if other == encoding:
-            continue
-        try:
-            data.decode(other)
-        except UnicodeDecodeError:
-            continue
-        return f" (all of it can be read as {other})"
-    return ""
+    fitting = [other for other in _OTHER_ENCODINGS if other != encoding and _fits(data, other)]
+    return f" (the bytes fit {', '.join(fitting)})" if fitting else ""
+
+
+def _fits(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
