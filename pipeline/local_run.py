@@ -46,8 +46,8 @@ def run(configuration: Configuration, console: Console) -> RunReport:
         runner = ProgressRunner(
             on_start=lambda component: _print_start(console, component),
             on_end=lambda component_run: _print_component(console, component_run),
-            # A model that somebody removed from the serving folder is pushed again.
-            uncached=() if _has_version(configuration.serving_directory) else ("VersionPusher",),
+            # It recognises the model it pushed last, and pushes again what was removed or replaced in the meantime.
+            uncached=("VersionPusher",),
         )
         logging.getLogger().setLevel(logging.INFO)
         try:
@@ -112,10 +112,6 @@ def _explain(failure: ComponentError) -> str:
     if text is not None:
         return text
     return f"{type(cause).__name__}: {cause}" if failure.__cause__ else str(failure)
-
-
-def _has_version(serving_directory: Path) -> bool:
-    return serving_directory.is_dir() and any(path.name.isdigit() for path in serving_directory.iterdir())
 
 
 @contextlib.contextmanager

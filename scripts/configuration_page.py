@@ -25,8 +25,8 @@ HEAD = """\
 # Configuration
 
 One YAML file describes a pipeline; `fusion-ner run --config FILE` reads it, and so does `fusion-ner kubeflow compile`.
-Unknown settings, missing files and impossible values are refused before anything runs. Paths in the file are relative to
-its folder; paths given as options (`--train`, `--dev`, `--test`, `--encoder`, `--output`) to the working directory.
+Unknown settings, missing files and impossible values are refused before anything runs. Paths in the file are relative
+to its folder; paths given as options (`--train`, `--dev`, `--test`, `--encoder`, `--output`) to the working directory.
 `--train` replaces the whole corpus of the file: dev and test sets that are not given with it are cut from it.
 
 Two defaults follow from other settings: a pretrained `trainer.encoder` brings its own `vocab.txt` as

@@ -13,7 +13,7 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from components.progress import report
-from components.pusher.publish import publish
+from components.pusher.publish import publish, published_already
 from components.pusher.results import PushOutcome, write_outcome
 from components.pusher.settings import PusherSettings
 from components.settings import parse_settings
@@ -50,7 +50,12 @@ class Executor(base_executor.BaseExecutor):
             settings = parse_settings(PusherSettings, json.loads(exec_properties[CUSTOM_CONFIG_KEY]), "pusher")
             model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
             model_path = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
-            version = publish(model_path, exec_properties[SERVING_DIRECTORY_KEY], keep_versions=settings.keep_versions)
+            serving_directory = exec_properties[SERVING_DIRECTORY_KEY]
+            version = published_already(model_path, serving_directory)
+            if version is not None:
+                report(f"version {version.version}, the newest, is this model already")
+            else:
+                version = publish(model_path, serving_directory, keep_versions=settings.keep_versions)
             outcome = PushOutcome(version=version.version, destination=str(version.path))
             logging.info("Published %s as %s", model_path, version.path)
         _record(pushed_model, outcome)

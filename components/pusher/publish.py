@@ -101,6 +101,23 @@ def publish(
     return pushed
 
 
+def published_already(model: str | os.PathLike[str], serving_directory: str | os.PathLike[str]) -> PushedVersion | None:
+    """Returns the newest version if its files are those of `model`, else None.
+
+    A run in which nothing changed would otherwise make the server load the same model again; a model that was live
+    before, with another one since, is published anew.
+    """
+    directory = pathlib.Path(serving_directory)
+    if not directory.is_dir():
+        return None
+    versions = list_versions(directory)
+    for folder in directory.iterdir():
+        if versions and parse_version(folder.name) == versions[-1]:
+            same = _digests(folder) == _digests(pathlib.Path(model))
+            return PushedVersion(versions[-1], folder) if same else None
+    return None
+
+
 def _rename(incoming: pathlib.Path, directory: pathlib.Path, clock: Callable[[], float]) -> PushedVersion:
     while True:
         version = next_version([*list_versions(directory), read_highest_version(directory)], clock())
@@ -194,15 +211,21 @@ def _copy_file(source: pathlib.Path, target: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
-def _verify(folder: pathlib.Path, digests: dict[str, str]) -> None:
-    found = {}
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file below a folder, by its name."""
+    digests = {}
     for path in folder.rglob("*"):
         if not path.is_dir():
             digest = hashlib.sha256()
             with path.open("rb") as reader:
                 while chunk := reader.read(_CHUNK):
                     digest.update(chunk)
-            found[path.relative_to(folder).as_posix()] = digest.hexdigest()
+            digests[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    return digests
+
+
+def _verify(folder: pathlib.Path, digests: dict[str, str]) -> None:
+    found = _digests(folder)
     if found != digests:
         different = sorted(name for name in {*found, *digests} if found.get(name) != digests.get(name))
         raise PushError(f"the copy differs from the model in {', '.join(different)}; nothing was published")

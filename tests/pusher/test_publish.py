@@ -7,6 +7,7 @@ import errno
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import time
 import pytest
 
 from components.pusher import publish as publishing
-from components.pusher.publish import PushError, publish
+from components.pusher.publish import PushError, publish, published_already
 from components.pusher.versions import list_versions, read_highest_version
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
@@ -72,6 +73,24 @@ def test_a_version_that_was_removed_is_not_used_again(tmp_path, model):
     first.path.rename(tmp_path / "elsewhere")
 
     assert publish(model, tmp_path / "ner", clock=lambda: 1000.0).version == 1001
+
+
+def test_the_same_model_is_recognised_as_the_newest_version(tmp_path, model):
+    directory = tmp_path / "serving"
+    assert published_already(model, directory) is None
+    first = publish(model, directory)
+    assert published_already(model, directory) == first
+
+
+def test_a_model_that_another_one_followed_is_not_the_newest_version(tmp_path, model):
+    directory = tmp_path / "serving"
+    publish(model, directory)
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    (other / "saved_model.pb").write_bytes(b"other")
+    second = publish(other, directory)
+    assert published_already(model, directory) is None
+    assert published_already(other, directory) == second
 
 
 def test_names_made_by_others_are_left_alone(tmp_path, model):
