@@ -105,7 +105,8 @@ class AdamW(tf.Module):
                     lr=rate * peak,
                     beta1=BETA_1,
                     beta2=BETA_2,
-                    epsilon=EPSILON,
+                    # The kernel adds it to the root of the uncorrected square.
+                    epsilon=EPSILON * tf.sqrt(1.0 - BETA_2**exponent),
                     grad=gradient * factor,
                 )
             self.step.assign_add(1)

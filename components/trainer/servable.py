@@ -80,7 +80,7 @@ class Servable(tf.Module):
             tf.debugging.assert_less_equal(
                 lengths,
                 config.max_positions,
-                f"a row has more tokens than the encoder's {config.max_positions} positions",
+                f"a row has more tokens than the {config.max_positions} positions of the encoder",
             ),
             tf.debugging.assert_non_negative(flat_ids, "token_ids must not be negative"),
             tf.debugging.assert_less(

@@ -109,7 +109,7 @@ class TrainingState:
                 return Progress()
             self._state.restore(path).assert_consumed()
             return Progress.from_json(self._progress.numpy().decode())
-        except (tf.errors.OpError, AssertionError, ValueError, KeyError, TypeError) as error:
+        except (tf.errors.OpError, AssertionError, ValueError, LookupError, TypeError) as error:
             raise TrainingStateError(
                 f"{self._directory}: the saved state of an earlier run cannot be read ({_first_line(error)}); "
                 "remove the folder to train from the start"
@@ -138,7 +138,7 @@ class TrainingState:
         """
         try:
             self._weights.read(self._best_path(epoch)).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        except (tf.errors.OpError, AssertionError, ValueError, LookupError) as error:
             raise TrainingStateError(
                 f"{self._directory}: the weights of epoch {epoch} cannot be read ({_first_line(error)}); "
                 "remove the folder to train from the start"

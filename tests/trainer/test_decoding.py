@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.trainer.decoding import allowed_transitions, decode_entities, decode_tags, entity_types
+
+TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+
+
+def logits_of(names, *, strength=4.0):
+    """Logits that favour the named tags; "B-LOC/I-PER" favours the first, then the second."""
+    logits = np.zeros((len(names), len(TAGS)), np.float32)
+    for row, name in enumerate(names):
+        for rank, tag in enumerate(name.split("/")):
+            logits[row, TAGS.index(tag)] = strength - rank
+    return logits
+
+
+def ragged(rows):
+    return tf.RaggedTensor.from_row_lengths(
+        tf.constant([value for row in rows for value in row], tf.int32), [len(row) for row in rows]
+    )
+
+
+def decode(logits, rows_of_spans, continues_word=None):
+    start = ragged([[span[0] for span in row] for row in rows_of_spans])
+    end = start.with_flat_values(tf.constant([span[1] for row in rows_of_spans for span in row], tf.int32))
+    if continues_word is not None:
+        continues_word = tf.constant(continues_word, tf.bool)
+    entities = decode_entities(tf.constant(logits), start, end, continues_word)
+    types = entity_types(TAGS)
+    return [
+        [(s, e, types[t]) for s, e, t in zip(*row, strict=True)]
+        for row in zip(*(part.to_list() for part in entities[:3]), strict=True)
+    ]
+
+
+def characters(*lengths):
+    return [[(place, place + 1) for place in range(length)] for length in lengths]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        pytest.param(["O", "O"], [], id="nothing"),
+        pytest.param(["B-LOC", "I-LOC", "O"], [(0, 2, "LOC")], id="one entity"),
+        pytest.param(["B-LOC", "B-LOC"], [(0, 1, "LOC"), (1, 2, "LOC")], id="two that touch"),
+        pytest.param(["B-LOC", "I-LOC", "B-PER", "I-PER"], [(0, 2, "LOC"), (2, 4, "PER")], id="two types that touch"),
+        pytest.param(["O", "O", "B-PER"], [(2, 3, "PER")], id="at the end"),
+        pytest.param(["O/B-LOC", "I-LOC", "I-LOC"], [(0, 3, "LOC")], id="a missing beginning is mended"),
+        pytest.param(["B-LOC", "I-PER/I-LOC"], [(0, 2, "LOC")], id="types do not change inside"),
+    ],
+)
+def test_entities_of_one_text(tags, expected):
+    assert decode(logits_of(tags), characters(len(tags))) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tags", "expected"),
+    [
+        pytest.param([], [], [], id="no texts"),
+        pytest.param([0, 0], [], [[], []], id="no tokens"),
+        pytest.param([1, 1], ["B-LOC", "I-LOC/B-LOC"], [[(0, 1, "LOC")], [(0, 1, "LOC")]], id="no entity over two"),
+        pytest.param([0, 2, 0], ["B-PER", "I-PER"], [[], [(0, 2, "PER")], []], id="between empty texts"),
+    ],
+)
+def test_entities_of_several_texts(lengths, tags, expected):
+    assert decode(logits_of(tags).reshape(-1, len(TAGS)), characters(*lengths)) == expected
+
+
+def test_offsets_are_those_of_first_and_last_token():
+    assert decode(logits_of(["O", "B-PER", "I-PER"]), [[(0, 3), (4, 9), (12, 15)]]) == [[(4, 15, "PER")]]
+
+
+@pytest.mark.parametrize(
+    ("continues", "tags", "expected"),
+    [
+        pytest.param([False, True], ["B-LOC", "O"], [(0, 2, "LOC")], id="a word is not cut by a weaker O"),
+        pytest.param([False, True], ["O", "B-LOC/I-LOC"], [], id="no entity begins inside a word"),
+        pytest.param([False, True, False], ["B-PER", "I-PER", "I-PER"], [(0, 3, "PER")], id="over two words"),
+        pytest.param([False, True, False], ["B-PER", "I-PER", "O"], [(0, 2, "PER")], id="ends with the word"),
+        pytest.param([True, False], ["B-PER", "O"], [(0, 1, "PER")], id="the first token begins a word anyway"),
+    ],
+)
+def test_whole_words(continues, tags, expected):
+    logits = logits_of(tags)
+    if tags == ["B-LOC", "O"]:
+        logits[1] /= 4  # weaker than the first piece
+    assert decode(logits, characters(len(tags)), continues) == [expected]
+
+
+def is_legal(tags):
+    return all(tag % 2 or tag == 0 or before in (tag - 1, tag) for before, tag in zip((0, *tags), tags, strict=False))
+
+
+@given(st.lists(st.integers(0, 5), max_size=4), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_the_sequence_is_the_best_legal_one(lengths, seed):
+    scores = np.random.default_rng(seed).normal(size=(sum(lengths), len(TAGS))).astype(np.float32) * 3
+    log_probabilities = tf.nn.log_softmax(scores)
+    tags = decode_tags(log_probabilities, tf.constant(lengths, tf.int32)).numpy()
+    first = 0
+    for length in lengths:
+        row = log_probabilities.numpy()[first : first + length]
+        candidates = filter(is_legal, itertools.product(range(len(TAGS)), repeat=length))
+        best = max(sum(row[place, tag] for place, tag in enumerate(tags)) for tags in candidates)
+        found = tags[first : first + length].tolist()
+        assert is_legal(found)
+        assert sum(row[place, tag] for place, tag in enumerate(found)) == pytest.approx(best, abs=1e-4)
+        first += length
+
+
+def test_a_text_is_decoded_alike_alone_and_after_100_000_tokens():
+    generator = np.random.default_rng(1)
+    long = generator.normal(size=(100_000, len(TAGS))).astype(np.float32)
+    # A near tie after a long text: sums in float32 must still tell its sides apart.
+    short = logits_of(["O/B-LOC", "I-LOC"])
+    short[0, 0] = short[0, 1] + 1.0
+    short[1, 0] = short[1, 2] - 1.0001
+    alone = decode_tags(tf.nn.log_softmax(short), tf.constant([2])).numpy().tolist()
+    after = (
+        decode_tags(tf.nn.log_softmax(np.concatenate([long, short])), tf.constant([100_000, 2])).numpy()[-2:].tolist()
+    )
+    assert alone == after == [1, 2]
+
+
+def test_the_score_is_the_geometric_mean_of_the_tags_probabilities():
+    logits = np.log(np.array([[0.1, 0.8, 0.05, 0.025, 0.025], [0.2, 0.1, 0.6, 0.05, 0.05]], np.float32))
+    start = ragged([[0, 1]])
+    entities = decode_entities(tf.constant(logits), start, start + 1)
+    assert entities.score.to_list() == [[pytest.approx((0.8 * 0.6) ** 0.5, abs=1e-6)]]
+
+
+def test_transitions():
+    allowed = allowed_transitions(5)
+    pairs = {(TAGS[i], TAGS[j]) for i in range(5) for j in range(5) if not allowed[i, j]}
+    assert pairs == {(before, f"I-{name}") for name in ("LOC", "PER") for before in TAGS if name not in before}
+    assert [TAGS[j] for j in range(5) if allowed[5, j]] == ["O", "B-LOC", "B-PER"]
+
+
+@pytest.mark.parametrize("tags", [("O",), ("B-LOC", "I-LOC", "O"), ("O", "I-LOC", "B-LOC"), ()])
+def test_another_order_of_tags_is_refused(tags):
+    with pytest.raises(ValueError, match="expected the tags O, then B- and I- of each entity type"):
+        entity_types(tags)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.annotated_text import Entity
+from components.settings import SettingsError
+from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.run import run_fn, share_inside_words
+from components.trainer.training_data import TokenizedTexts, TrainingDataError
+
+
+def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
+    run_fn(training_arguments)
+    model = tf.saved_model.load(training_arguments.serving_model_dir)
+    answer = model.signatures["serving_default"](text=tf.constant(["张三在北京工作。"]))
+    assert answer["entity_text"].numpy()[0].tolist() == ["张三".encode(), "北京".encode()]
+    report = json.loads((Path(training_arguments.model_run_dir) / "training.json").read_text(encoding="utf-8"))
+    assert len(report["epochs"]) == 8
+    assert report["epochs"][report["best_epoch"] - 1]["f1"] == max(epoch["f1"] for epoch in report["epochs"]) > 0.8
+    assert report["splits"]["train"] == {"texts": 24, "tokens": 140, "entities": 32, "unaligned": 0}
+    assert report["whole_words"] is True
+    assert list(Path(training_arguments.model_run_dir).glob("events.out.tfevents.*"))
+    assert list((tmp_path / "checkpoints").iterdir()) == [], "the state outlives a training that succeeded"
+
+
+def without_entities(serialized):
+    example = tf.train.Example.FromString(serialized)
+    for name in ("entity_start", "entity_end", "entity_type"):
+        example.features.feature[name].Clear()
+        kind = "bytes_list" if name == "entity_type" else "int64_list"
+        getattr(example.features.feature[name], kind).SetInParent()
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        pytest.param("train.gz", "split train: 6 texts without a single entity; the tagger learns nothing", id="train"),
+        pytest.param("dev.gz", "split dev: 6 texts without a single entity; the best epoch is chosen", id="dev"),
+    ],
+)
+def test_a_split_without_entities_is_refused(training_arguments, transformed_examples, tmp_path, file, message):
+    with tf.io.TFRecordWriter(str(tmp_path / file), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for example in transformed_examples:
+            writer.write(without_entities(example))
+    with pytest.raises(TrainingDataError, match=message):
+        run_fn(training_arguments)
+
+
+def test_unknown_settings_are_refused(training_arguments):
+    training_arguments.custom_config["epoch"] = 3
+    with pytest.raises(SettingsError, match=r"trainer\.epoch: unknown setting"):
+        run_fn(training_arguments)
+
+
+def test_a_folder_that_is_no_encoder_is_refused(training_arguments, tmp_path):
+    training_arguments.custom_config["encoder"] = str(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="nowhere: there is no such folder"):
+        run_fn(training_arguments)
+
+
+def test_an_encoder_that_changed_since_the_pipeline_was_built_is_refused(training_arguments, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    training_arguments.custom_config |= {"encoder": str(tmp_path / "encoder"), "encoder_digest": "0" * 64}
+    with pytest.raises(CheckpointError, match=r"encoder: the folder has changed since the pipeline was built"):
+        run_fn(training_arguments)
+
+
+@pytest.mark.parametrize(
+    ("tag_ids", "share"),
+    [
+        pytest.param([1, 2, 0], 0.0, id="over the word"),
+        pytest.param([1, 0, 0], 1.0, id="ends inside"),
+        pytest.param([0, 1, 0], 1.0, id="begins inside"),
+        pytest.param([0, 0, 1], 0.0, id="another word"),
+    ],
+)
+def test_entities_inside_words_are_counted(tag_ids, share):
+    texts = TokenizedTexts(
+        row_splits=np.array([0, 3]),
+        token_ids=np.array([0, 1, 0]),  # word, ##piece, word
+        token_start=np.array([0, 1, 2]),
+        token_end=np.array([1, 2, 3]),
+        tag_ids=np.array(tag_ids),
+        entities=((Entity(0, 1, "LOC"),),),
+        unaligned=0,
+    )
+    assert share_inside_words(texts, (False, True)) == share
