@@ -16,19 +16,20 @@ _DEADLINE_SECONDS = 10
 def report_end(
     final_status: Parameter[str], run_name: Parameter[str], run_id: Parameter[str], notify_url: Parameter[str]
 ) -> None:
-    """Logs how the run ended as one line of JSON, and posts it to `notify_url` unless that is empty.
+    """Prints how the run ended as one line of JSON, and posts it to `notify_url` unless that is empty.
 
     Raises:
         OSError: nobody took the notification.
     """
     report = json.dumps(summary(final_status, run_name, run_id), sort_keys=True)
-    logging.info("The run has ended: %s", report)
+    # On the standard output, where the pod's log is read, whatever the level of logging.
+    print(report, flush=True)
     if notify_url:
         request = urllib.request.Request(
             notify_url, data=report.encode(), headers={"Content-Type": "application/json"}, method="POST"
         )
         with urllib.request.urlopen(request, timeout=_DEADLINE_SECONDS) as response:
-            logging.info("%s took the report: %s", notify_url, response.status)
+            logging.info("%s took the report with status %s", notify_url, response.status)
 
 
 def summary(final_status: str, run_name: str, run_id: str) -> dict[str, str | bool]:
