@@ -186,7 +186,7 @@ def _fork(arguments: list[str], environment: Mapping[str, str], log: pathlib.Pat
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
             # Whoever replaced the streams of this process, as test runners do, keeps the replacement for itself.
-            sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
             os.environ.update(environment)
             entrypoint.main(arguments)
             status = 0

@@ -212,7 +212,7 @@ def test_images(specification: Document) -> None:
     wrong["deploymentSpec"]["executors"]["Transform_executor"]["container"]["image"] = (
         "gcr.io/tfx-oss-public/tfx:1.16.0"
     )
-    with pytest.raises(CompileError, match="Transform_executor: the image is 'gcr.io"):
+    with pytest.raises(CompileError, match=r"Transform_executor: the image is 'gcr\.io"):
         check_images(wrong, IMAGES)
 
 

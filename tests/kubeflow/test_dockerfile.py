@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # Packages of the project, as setup.py installs them.
 PACKAGES = ("components", "pipeline", "serving", "kubeflow", "schemas")
 # Files that belong to the source tree only.
-NOT_INSTALLED = ("kubeflow/Dockerfile", "kubeflow/Dockerfile.dockerignore", "kubeflow/requirements-gpu.txt")
+NOT_INSTALLED = ("kubeflow/Dockerfile*", "kubeflow/requirements-gpu.txt", "serving/deploy/*")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,7 @@ def test_package_data_is_installed() -> None:
         pytest.skip("not a git checkout")
     (patterns,) = re.findall(r'package_data=\{"": \[(.*?)\]\}', (ROOT / "setup.py").read_text(encoding="utf-8"))
     globs = [pattern.strip(' "') for pattern in patterns.split(",")]
-    data = [path for path in listed.stdout.split() if not path.endswith(".py") and path not in NOT_INSTALLED]
+    left_out = ("*.py", *NOT_INSTALLED)
+    data = [path for path in listed.stdout.split() if not any(fnmatch.fnmatch(path, glob) for glob in left_out)]
     assert data, "the schema is package data"
     assert [path for path in data if not any(fnmatch.fnmatch(Path(path).name, glob) for glob in globs)] == []
