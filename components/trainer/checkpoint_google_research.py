@@ -114,7 +114,7 @@ def _load(variables: dict[str, tf.Variable], names: dict[str, Destination], pref
     def read(name: str) -> numpy.ndarray:
         try:
             return reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError) as error:
+        except _DAMAGES as error:
             raise CheckpointError(
                 f"{prefix}: the tensor {name} cannot be read; the file is damaged: {error}"
             ) from error
