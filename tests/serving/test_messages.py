@@ -154,7 +154,9 @@ def _short_content(response: Any) -> None:
         pytest.param(_wrong_dtype, "entity_start: expected int32; received the data type number 9", id="data type"),
         pytest.param(_wrong_rows, r"entity_start: expected shape \[2, E\]; received \[3, 2\]", id="number of rows"),
         pytest.param(_wrong_rank, r"entity_end: expected shape \[2, 2\]; received \[2\]", id="rank"),
-        pytest.param(_end_outside, "row 0: expected 0 <= start < end <= 7.*received start 5, end 99", id="span outside"),
+        pytest.param(
+            _end_outside, "row 0: expected 0 <= start < end <= 7.*received start 5, end 99", id="span outside"
+        ),
         pytest.param(_byte_offsets, "row 0: entity_text 'AB' is not the text between 3 and 4", id="offsets not ours"),
         pytest.param(_short_content, "entity_end: expected 16 bytes; received 3", id="content too short"),
     ],

@@ -125,7 +125,9 @@ def test_fields_have_the_numbers_and_types_of_theirs(light: Any, theirs: Any) ->
 def test_data_types_have_the_numbers_of_theirs() -> None:
     from tensorflow.core.framework import types_pb2
 
-    assert {name: types_pb2.DataType.Value(name) for name in protocol.DataType.keys()} == dict(protocol.DataType.items())
+    assert {name: types_pb2.DataType.Value(name) for name in protocol.DataType.keys()} == dict(
+        protocol.DataType.items()
+    )
 
 
 def test_generated_module_is_that_of_the_proto_file(tmp_path: Path) -> None:
