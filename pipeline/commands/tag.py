@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -115,6 +116,10 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
         yield text.rstrip("\r\n")
 
 
+# Line separators that some readers would cut a JSON line at, and lone surrogates, which no encoding can carry.
+_MUST_BE_ESCAPED = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
+
+
 def _print_json(results: Iterable[TaggedText]) -> None:
     for tagged in results:
         entities = [
@@ -122,7 +127,8 @@ def _print_json(results: Iterable[TaggedText]) -> None:
             {"start": e.start, "end": e.end, "type": e.type, "text": e.text, "score": float(f"{e.score:.7g}")}
             for e in tagged.entities
         ]
-        print(json.dumps({"text": tagged.text, "entities": entities}, ensure_ascii=False))
+        line = json.dumps({"text": tagged.text, "entities": entities}, ensure_ascii=False)
+        print(_MUST_BE_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line))
 
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")

@@ -17,9 +17,7 @@ from serving.embedded.flags import REFUSED, FlagError, Flags, parse_flags
         ),
         pytest.param(["--enable_model_warmup=false"], Flags(enable_model_warmup=False), [], id="boolean off"),
         pytest.param(["--no_such_flag=1", "stray"], Flags(), ["--no_such_flag=1", "stray"], id="unknown is passed on"),
-        pytest.param(
-            ["--enable_batching=false", "--num_load_threads=0"], Flags(), [], id="refused flag at its default"
-        ),
+        pytest.param(["--enable_batching=false", "--num_load_threads=0"], Flags(), [], id="refused flag, default"),
         pytest.param(["--enable_profiler=true"], Flags(), [], id="without effect"),
     ],
 )

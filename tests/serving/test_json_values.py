@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -46,10 +47,8 @@ def test_python_reads_what_pretty_writes(document: Any) -> None:
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    try:
+    with contextlib.suppress(JsonError):
         parse(data)
-    except JsonError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from serving.protocol import fusion_ner_protocol_pb2 as protocol
 SETUP = {
     "tree": {"ner/1": "ner_w1", "aux/1": "aux"},
     "files": {
-        "models.config": 'model_config_list { config { name: "ner" base_path: "{ROOT}/ner" model_platform: "tensorflow" }'
+        "models.config": "model_config_list {"
+        ' config { name: "ner" base_path: "{ROOT}/ner" model_platform: "tensorflow" }'
         ' config { name: "aux" base_path: "{ROOT}/aux" model_platform: "tensorflow" } }'
     },
     "flags": [
@@ -98,9 +99,9 @@ def test_metadata_names_the_signatures(client: Client) -> None:
     ],
 )
 def test_what_is_not_served(steady_server: RunningServer, selection: dict[str, Any], message: str) -> None:
-    with Client(f"localhost:{steady_server.grpc_port}", **selection) as client:
-        with pytest.raises(ModelNotFound, match=message):
-            client.tag(["A"])
+    target = f"localhost:{steady_server.grpc_port}"
+    with Client(target, **selection) as client, pytest.raises(ModelNotFound, match=message):
+        client.tag(["A"])
 
 
 def test_request_that_does_not_fit_the_signature(client: Client) -> None:

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.command_line import main
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# Stands for tensorflow_model_server: tells its flags, then waits to be stopped.
+SERVER = """#!{python}
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("stopped", flush=True), sys.exit(0)))
+print("flags", *sys.argv[1:], flush=True)
+time.sleep({seconds})
+sys.exit(3)
+"""
+
+
+@pytest.fixture
+def base_path(tmp_path: Path) -> Path:
+    (tmp_path / "ner" / "1").mkdir(parents=True)
+    return tmp_path / "ner"
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _serve(base_path: Path, *options: str, seconds: float) -> subprocess.Popen[str]:
+    server = base_path.parent / "tensorflow_model_server"
+    server.write_text(SERVER.format(python=sys.executable, seconds=seconds))
+    server.chmod(0o755)
+    environment = {**os.environ, "TENSORFLOW_MODEL_SERVER": str(server), "PYTHONUNBUFFERED": "1"}
+    code = "import sys; from pipeline.command_line import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "serve", f"--model-base-path={base_path}", *options]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_runs_the_server_until_it_is_stopped(base_path: Path, number: signal.Signals) -> None:
+    port, rest_port = _port(), _port()
+    process = _serve(base_path, f"--port={port}", f"--rest-api-port={rest_port}", seconds=60)
+    assert process.stdout is not None
+    lines = sorted(process.stdout.readline() for _ in range(2))
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 0, errors
+    told = f"serves 'ner' from {base_path}: gRPC on port {port}, REST on port {rest_port}\n"
+    assert lines[0].startswith("TensorFlow Serving (") and lines[0].endswith(told)
+    flags = lines[1].split()
+    assert {f"--port={port}", f"--rest_api_port={rest_port}", f"--model_base_path={base_path}"} < set(flags)
+    assert {"--model_name=ner", "--max_num_load_retries=0"} < set(flags)
+    assert "stopped" in output
+
+
+def test_further_flags_go_to_the_server(base_path: Path) -> None:
+    flag = "--file_system_poll_wait_seconds=5"
+    process = _serve(base_path, f"--port={_port()}", "--model-name=news", f"--server-flag={flag}", seconds=0)
+    output, errors = process.communicate(timeout=20)
+
+    assert flag in output
+    assert "--model_name=news" in output
+    assert process.returncode == 1
+    assert "TensorFlow Serving ended by itself with status 3" in errors
+
+
+def _refused(capsys: pytest.CaptureFixture[str], *options: object) -> str:
+    assert main(["serve", *map(str, options)]) == 2
+    return capsys.readouterr().err
+
+
+def test_refuses_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = _refused(capsys, "--model-base-path", tmp_path / "nowhere", "--port", _port())
+
+    assert "nowhere: expected a folder with version folders in it; there is no such folder" in error
+
+
+def test_refuses_a_folder_without_versions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = _refused(capsys, "--model-base-path", tmp_path, "--port", _port())
+
+    assert "expected version folders, named by a number" in error
+
+
+def test_refuses_a_port_in_use(base_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", 0))
+        listener.listen(1)
+        port = listener.getsockname()[1]
+        error = _refused(capsys, "--model-base-path", base_path, "--port", port)
+
+    assert f"port {port}: expected a free port" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(["--port", "0"], "--port: expected a port number up to 65535; received 0", id="port 0"),
+        pytest.param(["--port", "70000"], "--port: expected a port number", id="port too large"),
+        pytest.param(["--port=8500", "--rest-api-port=8500"], "expected another port than --port", id="equal ports"),
+    ],
+)
+def test_refuses_ports(base_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in _refused(capsys, "--model-base-path", base_path, *options)
