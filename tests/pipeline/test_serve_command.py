@@ -58,7 +58,8 @@ def test_runs_the_server_until_it_is_stopped(base_path: Path, number: signal.Sig
 
     assert process.returncode == 0, errors
     told = f"serves 'ner' from {base_path}: gRPC on port {port}, REST on port {rest_port}\n"
-    assert lines[0].startswith("TensorFlow Serving (") and lines[0].endswith(told)
+    assert lines[0].startswith("TensorFlow Serving (")
+    assert lines[0].endswith(told)
     flags = lines[1].split()
     assert {f"--port={port}", f"--rest_api_port={rest_port}", f"--model_base_path={base_path}"} < set(flags)
     assert {"--model_name=ner", "--max_num_load_retries=0"} < set(flags)

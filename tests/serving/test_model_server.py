@@ -52,7 +52,7 @@ def test_embedded_server_where_none_is_found(tmp_path: Path) -> None:
 
 def test_variable_that_names_no_program(tmp_path: Path) -> None:
     environment = {"PATH": str(tmp_path), "TENSORFLOW_MODEL_SERVER": "/nowhere/server"}
-    with pytest.raises(ModelServerError, match="TENSORFLOW_MODEL_SERVER: expected the path of a program; .*nowhere"):
+    with pytest.raises(ModelServerError, match=r"TENSORFLOW_MODEL_SERVER: expected the path of a program; .*nowhere"):
         find_model_server(environment)
 
 
@@ -109,20 +109,23 @@ def test_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None:
     (tmp_path / "ner" / "1").mkdir(parents=True)
     program = _program(tmp_path, "import sys; print('the model is broken'); sys.exit(255)")
 
-    with start_model_server(tmp_path / "ner", "ner", program=program) as server:
-        with pytest.raises(
-            ModelServerError, match="ended with status 255 before it served 'ner'.*\nthe model is broken"
-        ):
-            server.wait_until_available(timeout=30)
+    told = r"ended with status 255 before it served 'ner'.*\nthe model is broken"
+    with (
+        start_model_server(tmp_path / "ner", "ner", program=program) as server,
+        pytest.raises(ModelServerError, match=told),
+    ):
+        server.wait_until_available(timeout=30)
 
 
 def test_server_that_never_serves(tmp_path: Path) -> None:
     (tmp_path / "ner" / "1").mkdir(parents=True)
     program = _program(tmp_path, "import time; print('loading', flush=True); time.sleep(60)")
 
-    with start_model_server(tmp_path / "ner", "ner", program=program) as server:
-        with pytest.raises(ModelServerError, match="does not serve 'ner' after 2 s.*\nloading"):
-            server.wait_until_available(timeout=2)
+    with (
+        start_model_server(tmp_path / "ner", "ner", program=program) as server,
+        pytest.raises(ModelServerError, match=r"does not serve 'ner' after 2 s.*\nloading"),
+    ):
+        server.wait_until_available(timeout=2)
 
     assert server.process.returncode is not None
 
