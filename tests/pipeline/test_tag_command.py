@@ -132,7 +132,7 @@ def test_model_that_is_not_there(fake: FakeServer, capsys: pytest.CaptureFixture
         pytest.param(["--input", "-", "text"], "expected texts as arguments or --input, not both", id="both"),
         pytest.param(["--timeout", "0", "text"], "timeout: expected a positive number of seconds", id="timeout"),
         pytest.param(
-            ["--model-version=1", "--version-label=x", "text"], "not both; received 1 and 'x'", id="both"
+            ["--model-version=1", "--version-label=x", "text"], "not both; received 1 and 'x'", id="selection"
         ),
         pytest.param(["--root-certificates", "nowhere.pem", "text"], "nowhere.pem", id="no certificate"),
     ],
