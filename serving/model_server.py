@@ -153,7 +153,7 @@ class ModelServer:
                 remaining = deadline - time.monotonic()
                 try:
                     return client.wait_until_available(timeout=max(min(remaining, 0.5), 0.01))
-                except (ServerUnavailable, ModelNotFound) as error:
+                except (ServerUnavailable, ModelNotFound, DeadlineExceeded) as error:
                     if remaining <= 0:
                         raise ModelServerError(
                             f"{self.program.name} does not serve {self.model_name!r} after {timeout:g} s: {error}"
