@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "tokenize": ("pipeline.commands.tokenize", "tokenize text with the graph that Transform uses"),
     "tag": ("pipeline.commands.tag", "tag text through a model server"),
     "score": ("pipeline.commands.score", "score a model against gold annotations, strictly and by entity"),
+    "batch": ("pipeline.commands.batch", "tag files of texts at scale, with the model in the workers or a server"),
     "serve": ("pipeline.commands.serve", "serve pushed models over TF Serving's gRPC API"),
     "kubeflow": ("pipeline.commands.kubeflow", "compile, verify and schedule the pipeline on Kubeflow Pipelines"),
 }
@@ -34,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         subparser = subparsers.add_parser(name, help=help_text, description=help_text)
         if words[:1] == [name]:
             importlib.import_module(module_name).add_arguments(subparser)
-    arguments = parser.parse_args(words)
+    arguments, more_options = parser.parse_known_args(words)
     module = importlib.import_module(SUBCOMMANDS[arguments.command][0])
+    if more_options and not getattr(module, "TAKES_MORE_OPTIONS", False):
+        parser.error(f"unrecognized arguments: {' '.join(more_options)}")
+    arguments.more_options = more_options
     try:
         return module.main(arguments)
     except UsageError as error:
