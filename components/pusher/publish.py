@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import logging
 import os
@@ -26,11 +27,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 
+from components.pusher.model_card import CARD_FILE
 from components.pusher.versions import (
     list_versions,
     next_version,
     parse_version,
     read_highest_version,
+    version_folders,
     write_highest_version,
 )
 
@@ -64,6 +67,7 @@ def publish(
     *,
     keep_versions: int | None = None,
     clock: Callable[[], float] = time.time,
+    card: Callable[[int, str], bytes] | None = None,
 ) -> PushedVersion:
     """Publishes a SavedModel as the newest version of a serving directory.
 
@@ -75,6 +79,8 @@ def publish(
         serving_directory: the folder that the server watches; it is made if it is missing.
         keep_versions: how many of the newest versions stay; None keeps all.
         clock: the time in unix seconds.
+        card: returns the content of the model card for the version and the digest of the model's files (see
+            `model_digest`); what it raises ends the push. Without it the version gets the card that lies in `model`.
 
     Raises:
         PushError: the folder holds no SavedModel, or it could not be copied, verified or published.
@@ -89,40 +95,81 @@ def publish(
         with _incoming(directory) as incoming:
             digests = _copy(source, incoming)
             _verify(incoming, digests)
+            make_card = None if card is None else functools.partial(card, digest=_joint_digest(digests))
             with _lock(directory / _LOCK):
-                pushed = _rename(incoming, directory, clock)
+                pushed = _rename(incoming, directory, clock, make_card)
     except OSError as error:
         raise PushError(
             f"cannot publish {source} in {directory}: {error.strerror or error} ({error.filename or directory}); "
             "nothing was published"
         ) from error
     if keep_versions is not None:
-        _retire(directory, keep_versions)
+        try:
+            retire(directory, keep_versions)
+        except OSError as error:
+            # The push itself is done and stays done.
+            _logger.warning("cannot remove old versions from %s: %s", directory, error)
     return pushed
 
 
 def published_already(model: str | os.PathLike[str], serving_directory: str | os.PathLike[str]) -> PushedVersion | None:
-    """Returns the newest version if its files are those of `model`, else None.
+    """Returns the newest version if its files, but for the model card, are those of `model`, else None.
 
     A run in which nothing changed would otherwise make the server load the same model again; a model that was live
     before, with another one since, is published anew.
     """
-    directory = pathlib.Path(serving_directory)
-    if not directory.is_dir():
+    versions = version_folders(serving_directory)
+    if not versions:
         return None
-    versions = list_versions(directory)
-    for folder in directory.iterdir():
-        if versions and parse_version(folder.name) == versions[-1]:
-            same = _digests(folder) == _digests(pathlib.Path(model))
-            return PushedVersion(versions[-1], folder) if same else None
-    return None
+    newest, folder = list(versions.items())[-1]
+    return PushedVersion(newest, folder) if model_digest(folder) == model_digest(model) else None
 
 
-def _rename(incoming: pathlib.Path, directory: pathlib.Path, clock: Callable[[], float]) -> PushedVersion:
+def model_digest(folder: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of names and contents of a model's files without its card: it stays what the model is."""
+    return _joint_digest(_digests(pathlib.Path(folder)))
+
+
+def retire(serving_directory: str | os.PathLike[str], keep_versions: int) -> tuple[int, ...]:
+    """Removes all but the newest versions; each vanishes whole, by a rename to a hidden name.
+
+    A server that serves a removed version has it in memory.
+
+    Args:
+        serving_directory: the folder that the server watches.
+        keep_versions: how many stay, at least 1.
+
+    Returns:
+        The versions that are gone, ascending.
+
+    Raises:
+        OSError: a version could not be renamed.
+    """
+    if keep_versions < 1:
+        raise ValueError(f"keep_versions: expected at least 1; received {keep_versions}")
+    directory = pathlib.Path(serving_directory)
+    with _lock(directory / _LOCK):
+        retired = list_versions(directory)[:-keep_versions]
+        for folder in list(directory.iterdir()):
+            if parse_version(folder.name) in retired:
+                folder.rename(directory / f"{_OUTGOING}{folder.name}-{secrets.token_hex(8)}")
+    for folder in directory.glob(f"{_OUTGOING}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    return retired
+
+
+def _rename(
+    incoming: pathlib.Path,
+    directory: pathlib.Path,
+    clock: Callable[[], float],
+    make_card: Callable[[int], bytes] | None,
+) -> PushedVersion:
     while True:
         version = next_version([*list_versions(directory), read_highest_version(directory)], clock())
         write_highest_version(directory, version)
         path = directory / str(version)
+        if make_card is not None:
+            _write_card(incoming / CARD_FILE, make_card(version))
         try:
             incoming.rename(path)
         except OSError as error:
@@ -132,21 +179,6 @@ def _rename(incoming: pathlib.Path, directory: pathlib.Path, clock: Callable[[],
             continue
         _sync(directory)
         return PushedVersion(version, path)
-
-
-def _retire(directory: pathlib.Path, keep_versions: int) -> None:
-    """Removes the oldest versions; each vanishes whole, by a rename to a hidden name."""
-    try:
-        with _lock(directory / _LOCK):
-            retired = list_versions(directory)[:-keep_versions]
-            for folder in list(directory.iterdir()):
-                if parse_version(folder.name) in retired:
-                    folder.rename(directory / f"{_OUTGOING}{folder.name}-{secrets.token_hex(8)}")
-    except OSError as error:
-        # The push itself is done and stays done.
-        _logger.warning("cannot remove old versions from %s: %s", directory, error)
-    for folder in directory.glob(f"{_OUTGOING}*"):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -209,6 +241,25 @@ def _copy_file(source: pathlib.Path, target: pathlib.Path) -> str:
         writer.flush()
         os.fsync(writer.fileno())
     return digest.hexdigest()
+
+
+def _write_card(path: pathlib.Path, content: bytes) -> None:
+    """Writes the card durably, in place of one that was copied, and reads it again."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as writer:
+        writer.write(content)
+        writer.flush()
+        os.fsync(writer.fileno())
+    for folder in (path.parent, path.parent.parent):
+        _sync(folder)
+    if path.read_bytes() != content:
+        raise PushError("the model card cannot be read back as it was written; nothing was published")
+
+
+def _joint_digest(digests: dict[str, str]) -> str:
+    """Returns one SHA-256 for the digests of a model's files by name."""
+    lines = sorted(f"{digest}  {name}\n" for name, digest in digests.items() if name != CARD_FILE)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:

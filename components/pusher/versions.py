@@ -35,12 +35,21 @@ def list_versions(serving_directory: str | os.PathLike[str]) -> tuple[int, ...]:
     Raises:
         OSError: the directory cannot be read.
     """
+    return tuple(version_folders(serving_directory))
+
+
+def version_folders(serving_directory: str | os.PathLike[str]) -> dict[int, pathlib.Path]:
+    """Returns the versions that lie in a serving directory, ascending, each with its folder.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
     try:
         with os.scandir(serving_directory) as entries:
-            versions = {parse_version(entry.name) for entry in entries if entry.is_dir()}
+            folders = {parse_version(entry.name): pathlib.Path(entry.path) for entry in entries if entry.is_dir()}
     except FileNotFoundError:
-        return ()
-    return tuple(sorted(version for version in versions if version is not None))
+        return {}
+    return {version: folders[version] for version in sorted(version for version in folders if version is not None)}
 
 
 def next_version(used: Iterable[int], unix_seconds: float) -> int:
