@@ -57,6 +57,7 @@ def pieces_of(tokenizer: Tokenizer, text: str | bytes) -> Pieces:
         pytest.param(
             "a" * 200, [("a", 0, 1), *(("##a", i, i + 1) for i in range(1, 200))], id="200 characters are not"
         ),
+        pytest.param("a" * 201, [("[UNK]", 0, 201)], id="201 characters are too many"),
         pytest.param("x" + "e\u0301" * 210 + " b", [("[UNK]", 0, 421), ("b", 422, 423)], id="a long word with marks"),
         pytest.param("[CLS]", [("[UNK]", 0, 1), ("[UNK]", 1, 4), ("[UNK]", 4, 5)], id="special tokens in the text"),
         pytest.param(b"b\xff\xe5\x8c b", [("b", 0, 1), ("b", 4, 5)], id="invalid UTF-8 counts as U+FFFD"),
@@ -145,3 +146,21 @@ def test_the_graph_holds_one_op_beyond_core_tensorflow(tokenizers: dict[bool, To
     )
     assert answer.stdout.split() == ["FastWordpieceTokenizeWithOffsets"]
     assert definition.ByteSize() < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        pytest.param("a\u302e\u1b44", "a ##\u1b44 ##\u302e", id="by class, 224 and 9"),
+        pytest.param("a\u302e\u0301\u1b44", "a ##\u1b44 ##\u302e", id="past a stripped mark"),
+        pytest.param("a\u302e\u20e3\u1b44", "a ##\u302e ##\u20e3 ##\u1b44", id="not past a mark of class 0"),
+        pytest.param("a\u302ea\u1b44", "a ##\u302e ##a ##\u1b44", id="not past a letter"),
+        pytest.param("a\u302e 中\u1b44", "a ##\u302e 中 \u1b44", id="not past the end of a word"),
+    ],
+)
+def test_marks_that_are_not_stripped_are_ordered_as_in_nfd(text: str, pieces: str) -> None:
+    marks = [prefix + mark for prefix in ("", "##") for mark in "\u302e\u1b44\u20e3"]
+    vocabulary = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##a", "中", *marks))
+    tokens = Tokenizer(vocabulary, lower_case=True)(tf.constant([text]))
+    assert [vocabulary.tokens[index] for index in tokens.token_ids.to_list()[0]] == pieces.split(" ")
+    assert tokens.start.to_list()[0] == sorted(tokens.start.to_list()[0])

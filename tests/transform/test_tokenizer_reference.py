@@ -28,7 +28,7 @@ def rich_vocabulary() -> Vocabulary:
         *"中国北京大学，。！？（）、…“”",
         *"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
         "👍",
-        "\u302e",
+        *"\u302e\u302f\u1b44\U00016ff0",
         "\uffff",
     ]
     pieces = [choose(("", "##")) + "".join(choose(LETTERS) for _ in range(2 + index % 3)) for index in range(4000)]
