@@ -32,9 +32,7 @@ class _FirstCharacters(tf.Module):
             features.ENTITY_START: column - 1,
             features.ENTITY_END: 2 * column - 1,
             features.ENTITY_TYPE: tf.where(column > 0, "FIRST", ""),
-            features.ENTITY_TEXT: tf.strings.substr(tf.strings.join([text, " "]), 0, 1, unit="UTF8_CHAR")[
-                :, tf.newaxis
-            ],
+            features.ENTITY_TEXT: first[:, tf.newaxis],
             features.ENTITY_SCORE: tf.cast(column, tf.float32) / 2,
         }
 
