@@ -1,7 +1,7 @@
 """The flags of tensorflow_model_server 2.16.1, and a check of a command line against them before it is rolled out.
 
-TensorFlow Serving only prints a flag that it does not know, and starts without it: a typing mistake in a deployment would
-show as missing metrics or missing batching, days later.
+TensorFlow Serving only prints a flag that it does not know, and starts without it: a typing mistake in a deployment
+would show as missing metrics or missing batching, days later.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python -m serving.deploy.tls ssl-config --key DIR/server.key --certificate DIR/server.crt \\
         --client-authority DIR/authority.crt --output DIR/ssl.pbtxt
 
-TensorFlow Serving wants the PEM texts themselves in its `--ssl_config_file`, not their paths; it reads them at its start
-only, and uses them for gRPC (the REST port stays plain HTTP).
+TensorFlow Serving wants the PEM texts themselves in its `--ssl_config_file`, not their paths; it reads them at its
+start only, and uses them for gRPC (the REST port stays plain HTTP).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ServerTls:
         def no_passphrase() -> str:
             raise TlsError(f"{key}: expected a private key without a passphrase; TensorFlow Serving cannot ask for one")
 
-        texts = [_read_pem(path) for path in (key, certificate)]
+        key_text, certificate_text = _read_pem(key), _read_pem(certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(certificate, key, password=no_passphrase)
@@ -62,13 +62,13 @@ class ServerTls:
                 f"{key}, {certificate}: expected a private key and the certificate that belongs to it: {error.reason}"
             ) from error
         if client_authority is None:
-            return cls(*texts)
+            return cls(key_text, certificate_text)
         authority = _read_pem(client_authority)
         try:
             context.load_verify_locations(cadata=authority)
         except ssl.SSLError as error:
             raise TlsError(f"{client_authority}: expected certificates in PEM form: {error.reason}") from error
-        return cls(*texts, client_authority=authority)
+        return cls(key_text, certificate_text, authority)
 
 
 def ssl_config(server: ServerTls) -> str:

@@ -1,7 +1,7 @@
 """Renders the overlays as `kustomize build` does, for the part of kustomize that they use.
 
-Only that part: anything else in a kustomization.yaml is an error, so that the tests never look at less than what would be
-applied. Where kustomize or kubectl is installed, a test compares with it.
+Only that part: anything else in a kustomization.yaml is an error, so that the tests never look at less than what would
+be applied. Where kustomize or kubectl is installed, a test compares with it.
 """
 
 from __future__ import annotations
