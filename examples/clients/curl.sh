@@ -1,0 +1,19 @@
+#!/bin/sh
+# Asks a model server over REST: sh examples/clients/curl.sh localhost:8501 news
+set -eu
+server=${1:-localhost:8501}
+model=${2:-ner}
+
+echo "# the state of the model's versions"
+curl --silent --show-error --fail "http://$server/v1/models/$model"
+
+echo "# one object for each text: entity_count says how many cells of each list are entities, the rest is padding"
+curl --silent --show-error --fail --header "Content-Type: application/json" \
+    --data '{"instances": ["小明住在北京。", "WHO 12"]}' "http://$server/v1/models/$model:predict"
+echo
+
+echo "# the same by column, from one version"
+version=$(curl --silent --fail "http://$server/v1/models/$model" | sed -n 's/.*"version": "\([0-9]*\)".*/\1/p' | head -n 1)
+curl --silent --show-error --fail --data '{"inputs": {"text": ["WHO 12"]}}' \
+    "http://$server/v1/models/$model/versions/$version:predict"
+echo
