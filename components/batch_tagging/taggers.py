@@ -60,11 +60,17 @@ def served_version(settings: BatchSettings) -> int:
     Raises:
         BatchError: the server does not answer, or has no such version.
     """
-    from serving.client import Client, ServingError
+    from serving.client import Client, ConnectionSettings, ServingError
 
     assert settings.target is not None
+    client = Client(
+        settings.target,
+        model_name=settings.model_name,
+        version=settings.model_version,
+        settings=ConnectionSettings(timeout=settings.timeout),
+    )
     try:
-        with Client(settings.target, model_name=settings.model_name, version=settings.model_version) as client:
+        with client:
             versions = [status.version for status in client.status() if status.state == _AVAILABLE]
     except ServingError as error:
         raise BatchError(f"--target {settings.target}: {error}") from error
@@ -147,10 +153,15 @@ class ServerTagger:
     """
 
     def __init__(self, settings: BatchSettings) -> None:
-        from serving.client import Client
+        from serving.client import Client, ConnectionSettings
 
         assert settings.target is not None
-        self._client = Client(settings.target, model_name=settings.model_name, version=settings.model_version)
+        self._client = Client(
+            settings.target,
+            model_name=settings.model_name,
+            version=settings.model_version,
+            settings=ConnectionSettings(timeout=settings.timeout),
+        )
 
     def tag(self, texts: Sequence[str]) -> list[Entities]:
         """Returns the entities of each text, in order.

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--target", metavar="HOST:PORT", help="a model server in place of the model in the worker")
     parser.add_argument("--model-name", default="ner", metavar="NAME", help="name of the model on the server (ner)")
     parser.add_argument("--model-version", type=int, metavar="N", help="version on the server; default: the newest")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="S", help="seconds for each request (30)")
     parser.add_argument(
         "--input-format", choices=["auto", "text", "json_lines"], default="auto", help="default: by the file's ending"
     )
@@ -37,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
     from components.settings import SettingsError
 
     names = ("model", "target", "model_name", "model_version", "input_format")
-    more_names = ("text_field", "output_format", "shard_bytes")
+    more_names = ("timeout", "text_field", "output_format", "shard_bytes")
     try:
         settings = BatchSettings(
             input=tuple(arguments.input),

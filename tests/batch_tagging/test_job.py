@@ -146,7 +146,7 @@ def test_the_newest_version_is_taken(model: Path) -> None:
     ("words", "message"),
     [
         pytest.param(["--model", "nowhere"], "expected a folder with saved_model.pb", id="no model"),
-        pytest.param(["--target", "127.0.0.1:1", "--model-name", "x"], "127.0.0.1:1", id="no server"),
+        pytest.param(["--target", "127.0.0.1:1", "--timeout", "0.5"], "127.0.0.1:1", id="no server"),
         pytest.param(["--model", "m", "--shard-bytes", "0"], "shard_bytes: expected a positive", id="no bytes"),
     ],
 )
