@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from serving.client import Client, ServerUnavailable, VersionStatus
-from serving.errors import ModelNotFound
+from serving.errors import DeadlineExceeded, ModelNotFound
 
 PROGRAM_VARIABLE = "TENSORFLOW_MODEL_SERVER"
 PROGRAM_NAME = "tensorflow_model_server"
