@@ -50,4 +50,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Run as a script this module is `__main__`, and the subcommands raise the UsageError of `pipeline.command_line`.
+    sys.exit(importlib.import_module("pipeline.command_line").main())
