@@ -13,10 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from components import progress as console
+from components.code_version import code_version, library_versions
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoints import load_encoder
+from components.trainer.decoding import transition_scores
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
@@ -26,6 +28,8 @@ from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
 from components.trainer.training import Corpus, train
 from components.trainer.training_data import TokenizedTexts, TrainingDataError, read_texts, training_windows
+from components.trainer.warm_start import load_version, newest_version
+from components.trainer.warm_up import warm_up_requests, write_warm_up
 from components.transform.assets import TransformAssets, read_assets
 from components.transform.vocabulary import Vocabulary
 
@@ -65,7 +69,12 @@ def run_fn(fn_args: Any) -> None:
     continuation = continuation_tokens(assets.vocabulary)
     if whole_words is None:
         whole_words = share_inside_words(splits["train"], continuation) <= GREATEST_SHARE_INSIDE_WORDS
-    text_tagger = build_text_tagger(settings, assets, continuation if whole_words else None)
+    transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
+    text_tagger = build_text_tagger(
+        settings, assets, continuation if whole_words else None, settings.transition_weight * transitions
+    )
+    if settings.warm_start is not None:
+        settings = _warm_start(settings, text_tagger, assets)
     window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
     vocabulary = assets.vocabulary
     windows = training_windows(
@@ -88,11 +97,21 @@ def run_fn(fn_args: Any) -> None:
         log_directory=fn_args.model_run_dir,
     )
     export(Servable(assets.tokenizer(), text_tagger, assets.tags), fn_args.serving_model_dir)
+    max_positions = text_tagger.tagger.encoder_config.max_positions
+    write_warm_up(fn_args.serving_model_dir, warm_up_requests(vocabulary, max_positions, settings.serving_warm_up))
     best = progress.best
     assert best is not None
     report = {
         "settings": settings_to_json(settings),
         "encoder": dataclasses.asdict(text_tagger.tagger.encoder_config),
+        "tags": list(assets.tags),
+        "tokenizer": {
+            "vocabulary_size": len(vocabulary),
+            "vocabulary_sha256": hashlib.sha256(vocabulary.to_bytes()).hexdigest(),
+            "lower_case": assets.lower_case,
+        },
+        "code": dataclasses.asdict(code_version()),
+        "libraries": library_versions(),
         "fingerprint": fingerprint,
         "window": window,
         "window_overlap": overlap,
@@ -144,7 +163,10 @@ def check_texts(texts: TokenizedTexts, tags: tuple[str, ...], *, split: str) -> 
 
 
 def build_text_tagger(
-    settings: TrainerSettings, assets: TransformAssets, continuation: tuple[bool, ...] | None
+    settings: TrainerSettings,
+    assets: TransformAssets,
+    continuation: tuple[bool, ...] | None,
+    transitions: np.ndarray,
 ) -> TextTagger:
     """Returns the tagger with its initial weights: random ones, or those of the encoder's folder.
 
@@ -171,12 +193,34 @@ def build_text_tagger(
         window=window,
         overlap=overlap,
         continuation=continuation,
+        transitions=transitions,
     )
+
+
+def _warm_start(settings: TrainerSettings, text_tagger: TextTagger, assets: TransformAssets) -> TrainerSettings:
+    """Loads the newest served version, if there is one; returns the settings with its folder, which tells states apart."""
+    assert settings.warm_start is not None
+    version = newest_version(settings.warm_start)
+    if version is None:
+        console.report(f"no version in {settings.warm_start} yet: training starts from the encoder")
+        return dataclasses.replace(settings, warm_start=None)
+    load_version(text_tagger, version, assets.vocabulary, assets.tags)
+    console.report(f"training starts from version {version.name}")
+    return dataclasses.replace(settings, warm_start=str(version))
 
 
 def continuation_tokens(vocabulary: Vocabulary) -> tuple[bool, ...]:
     """Returns, for each token of the vocabulary, whether it continues a word."""
     return tuple(token.startswith("##") and len(token) > 2 for token in vocabulary.tokens)
+
+
+def training_transitions(texts: TokenizedTexts, tag_count: int, continuation: tuple[bool, ...] | None) -> np.ndarray:
+    """Returns the scores of tag sequences, float32 [K+1, K+1], of words where these are decoded whole, else of pieces."""
+    if continuation is None:
+        return transition_scores(texts.tag_ids, texts.row_splits, tag_count)
+    begins_word = ~np.array(continuation)[texts.token_ids]
+    words_before = np.concatenate([[0], np.cumsum(begins_word)])
+    return transition_scores(texts.tag_ids[begins_word], words_before[texts.row_splits], tag_count)
 
 
 def share_inside_words(texts: TokenizedTexts, continuation: tuple[bool, ...]) -> float:
@@ -194,7 +238,7 @@ def share_inside_words(texts: TokenizedTexts, continuation: tuple[bool, ...]) ->
 def training_fingerprint(settings: TrainerSettings, assets: TransformAssets, splits: dict[str, TokenizedTexts]) -> str:
     """Returns a hash of all that determines the result: a saved state is resumed only under the same."""
     values = settings_to_json(settings)
-    for name in ("checkpoint_directory", "checkpoint_minutes"):
+    for name in ("checkpoint_directory", "checkpoint_minutes", "serving_warm_up"):
         del values[name]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     digest.update(assets.vocabulary.to_bytes())

@@ -45,6 +45,36 @@ class RandomEncoderSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ServingWarmUpSettings:
+    """The requests that travel with the model: a model server answers them before a version goes live.
+
+    `serving_default` gets one request for each length and batch size; `tokens` and `examples` get a few. Each swap of
+    versions waits for all of them.
+
+    Args:
+        lengths: word pieces of a text.
+        batch_sizes: texts of a request; the largest one that the batching of the server allows should be here.
+        most_tokens: the word pieces of a request; combinations with more are left out, but for the very smallest.
+
+    Raises:
+        SettingsError: a value is impossible, or there would be more requests than TF Serving takes.
+    """
+
+    lengths: tuple[int, ...] = (8, 32, 128, 512)
+    batch_sizes: tuple[int, ...] = (1, 8, 64)
+    most_tokens: int = 2048
+
+    def __post_init__(self) -> None:
+        for name in ("lengths", "batch_sizes"):
+            values = getattr(self, name)
+            check(bool(values) and all(value > 0 for value in values), name, "positive numbers", values)
+        # TF Serving refuses a version with more than 1000 of them.
+        count = len(self.lengths) * len(self.batch_sizes)
+        check(count <= 900, "lengths", f"at most {900 // len(self.batch_sizes)} for these batch_sizes", count)
+        check(self.most_tokens > 0, "most_tokens", "a positive number", self.most_tokens)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainerSettings:
     """How the tagger is trained.
 
@@ -52,6 +82,8 @@ class TrainerSettings:
         encoder: folder of a pretrained encoder (Hugging Face layout or google-research checkpoint); None starts from
             random weights of the shape `random_encoder`.
         random_encoder: the shape of an encoder without pretrained weights.
+        warm_start: serving folder whose newest version gives the initial weights, of the head too; as long as it has no
+            version, or for None, training starts from the encoder. Vocabulary and entity types must be that version's.
         fusion: how the encoder's layers are combined: "dynamic" weighs them anew for every token, "static" once for
             the model, "last" takes the last layer only.
         epochs: passes over the training texts.
@@ -68,10 +100,13 @@ class TrainerSettings:
         window_overlap: tokens that neighbouring windows share; None takes a quarter of the window.
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
+        transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
+            decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences.
         early_stopping_epochs: stop after so many epochs without a better F1 on the dev set; None never stops early.
         checkpoint_directory: where the state is kept until training succeeds, so that a run after a crash resumes;
             None keeps it beside the model, where a new run of the pipeline does not find it.
         checkpoint_minutes: minutes between two saves within an epoch; each epoch's end is saved in any case.
+        serving_warm_up: the requests with which a server warms the model up.
         encoder_digest: SHA-256 of the encoder's folder, which `create_trainer` fills in: it makes the step run again
             when the encoder changes, and refuses one that changed since.
 
@@ -81,6 +116,7 @@ class TrainerSettings:
 
     encoder: str | None = None
     random_encoder: RandomEncoderSettings = dataclasses.field(default_factory=RandomEncoderSettings)
+    warm_start: str | None = None
     fusion: Literal["dynamic", "static", "last"] = "dynamic"
     epochs: int = 10
     learning_rate: float | None = None
@@ -94,9 +130,11 @@ class TrainerSettings:
     window: int | None = None
     window_overlap: int | None = None
     whole_words: bool | None = None
+    transition_weight: float = 1.0
     early_stopping_epochs: int | None = None
     checkpoint_directory: str | None = None
     checkpoint_minutes: float = 2.0
+    serving_warm_up: ServingWarmUpSettings = dataclasses.field(default_factory=ServingWarmUpSettings)
     encoder_digest: str | None = None
 
     def __post_init__(self) -> None:
@@ -131,6 +169,7 @@ class TrainerSettings:
                 f"less than {self.window - 2}, the window without [CLS] and [SEP]",
                 self.window_overlap,
             )
+        check(0 <= self.transition_weight <= 10, "transition_weight", "0 to 10", self.transition_weight)
         check(
             self.early_stopping_epochs is None or self.early_stopping_epochs > 0,
             "early_stopping_epochs",

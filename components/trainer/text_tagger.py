@@ -5,6 +5,7 @@ Evaluation on the dev set and the exported model run this very graph.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from components.trainer.decoding import Entities, decode_entities
@@ -26,6 +27,7 @@ class TextTagger(tf.Module):
         window: tokens of a window, special ones included.
         overlap: tokens that neighbouring windows share.
         continuation: bool [vocabulary], which tokens continue a word; None lets entities end inside words.
+        transitions: float32 [K+1, K+1], see `decode_tags`; None adds nothing.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class TextTagger(tf.Module):
         window: int,
         overlap: int,
         continuation: tuple[bool, ...] | None,
+        transitions: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.tagger = tagger
@@ -45,6 +48,7 @@ class TextTagger(tf.Module):
         self._window = window
         self._overlap = overlap
         self._chunk_tokens = max(CHUNK_TOKENS, tagger.encoder_config.max_positions)
+        self._transitions = transitions
         self._continuation = None if continuation is None else tf.constant(continuation)
 
     def tag_rows(self, token_ids: tf.Tensor, row_lengths: tf.Tensor) -> TaggerOutput:
@@ -103,7 +107,7 @@ class TextTagger(tf.Module):
         continues_word = None
         if self._continuation is not None:
             continues_word = tf.gather(self._continuation, token_ids.flat_values)
-        return decode_entities(logits, start, end, continues_word)
+        return decode_entities(logits, start, end, continues_word, self._transitions)
 
     def find_entities(self, token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor) -> Entities:
         """Finds the entities of texts from their tokens: int32 [B, (tokens)] each, offsets in code points."""

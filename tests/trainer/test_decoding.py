@@ -8,7 +8,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.trainer.decoding import allowed_transitions, decode_entities, decode_tags, entity_types
+from components.trainer.decoding import (
+    allowed_transitions,
+    decode_entities,
+    decode_tags,
+    entity_types,
+    transition_scores,
+)
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
@@ -114,6 +120,27 @@ def test_the_sequence_is_the_best_legal_one(lengths, seed):
         assert is_legal(found)
         assert sum(row[place, tag] for place, tag in enumerate(found)) == pytest.approx(best, abs=1e-4)
         first += length
+
+
+def test_transitions_join_what_the_classifier_splits():
+    # Both characters look like the beginning of an entity, as those of an unseen name do.
+    logits = logits_of(["B-PER/I-PER", "B-PER/I-PER"])
+    assert decode(logits, characters(2)) == [[(0, 1, "PER"), (1, 2, "PER")]]
+    transitions = np.zeros((6, 6), np.float32)
+    transitions[3, 4] = 2.0
+    start = ragged([[0, 1]])
+    entities = decode_entities(tf.constant(logits), start, start + 1, None, transitions)
+    assert (entities.start.to_list(), entities.end.to_list()) == ([[0]], [[2]])
+
+
+def test_transition_scores_are_relative_frequencies():
+    # Two texts, O O B I and O: the step from I to O does not count, a text ends between them.
+    scores = transition_scores(np.array([0, 0, 1, 2, 0]), np.array([0, 4, 4, 5]), 3)
+    pairs = np.array([[2, 2, 1], [1, 1, 2], [1, 1, 1]])  # one added to each
+    expected = np.log(pairs / pairs.sum(axis=1, keepdims=True)) - np.log(pairs.sum(axis=0) / pairs.sum())
+    np.testing.assert_allclose(scores[:3, :3], expected - expected[0, 0], atol=1e-6)
+    assert not scores[3].any()
+    assert not scores[:, 3].any()
 
 
 def test_a_text_is_decoded_alike_alone_and_after_100_000_tokens():
