@@ -58,7 +58,7 @@ class ZygoteLauncher:
             env=environment,
             text=True,
         )
-        assert self._read() == {"ready": True}
+        self._is_ready = False
 
     def start(self, flags: list[str], *, log: Path, folder: Path) -> Process:
         return ForkedProcess(self, self.ask({"arguments": flags, "log": str(log), "folder": str(folder)})["pid"])
@@ -66,6 +66,9 @@ class ZygoteLauncher:
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             assert self._process.stdin is not None
+            if not self._is_ready:
+                assert self._read() == {"ready": True}
+                self._is_ready = True
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             return self._read()
