@@ -198,7 +198,7 @@ def build_text_tagger(
 
 
 def _warm_start(settings: TrainerSettings, text_tagger: TextTagger, assets: TransformAssets) -> TrainerSettings:
-    """Loads the newest served version, if there is one; returns the settings with its folder, which tells states apart."""
+    """Loads the newest served version, if there is one; returns the settings with its number in place of the folder."""
     assert settings.warm_start is not None
     version = newest_version(settings.warm_start)
     if version is None:
@@ -206,7 +206,7 @@ def _warm_start(settings: TrainerSettings, text_tagger: TextTagger, assets: Tran
         return dataclasses.replace(settings, warm_start=None)
     load_version(text_tagger, version, assets.vocabulary, assets.tags)
     console.report(f"training starts from version {version.name}")
-    return dataclasses.replace(settings, warm_start=str(version))
+    return dataclasses.replace(settings, warm_start=version.name)
 
 
 def continuation_tokens(vocabulary: Vocabulary) -> tuple[bool, ...]:
@@ -215,7 +215,7 @@ def continuation_tokens(vocabulary: Vocabulary) -> tuple[bool, ...]:
 
 
 def training_transitions(texts: TokenizedTexts, tag_count: int, continuation: tuple[bool, ...] | None) -> np.ndarray:
-    """Returns the scores of tag sequences, float32 [K+1, K+1], of words where these are decoded whole, else of pieces."""
+    """Returns the scores of tag sequences, float32 [K+1, K+1], of whole words or of pieces, as decoded."""
     if continuation is None:
         return transition_scores(texts.tag_ids, texts.row_splits, tag_count)
     begins_word = ~np.array(continuation)[texts.token_ids]
