@@ -68,11 +68,14 @@ def create_pipeline(
         model_name=configuration.name,
     )
 
-    # Publishes the blessed model as a new version, by one atomic rename.
+    # Publishes the blessed model with its card as a new version, by one atomic rename.
     pusher = VersionPusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=infra_validator.outputs["blessing"],
+        examples=example_gen.outputs["examples"],
+        model_run=trainer.outputs["model_run"],
+        evaluation=evaluator.outputs["evaluation"],
         serving_directory=str(configuration.serving_directory),
         settings=configuration.pusher,
     )

@@ -25,6 +25,9 @@ class VersionPusherSpec(types.ComponentSpec):
         executor.MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
         executor.MODEL_BLESSING_KEY: ChannelParameter(type=standard_artifacts.ModelBlessing),
         executor.INFRA_BLESSING_KEY: ChannelParameter(type=standard_artifacts.InfraBlessing, optional=True),
+        executor.EXAMPLES_KEY: ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        executor.MODEL_RUN_KEY: ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
+        executor.EVALUATION_KEY: ChannelParameter(type=standard_artifacts.ModelEvaluation, optional=True),
     }
     OUTPUTS = {  # noqa: RUF012
         executor.PUSHED_MODEL_KEY: ChannelParameter(type=standard_artifacts.PushedModel),
@@ -41,6 +44,9 @@ class VersionPusher(base_component.BaseComponent):
             system.
         settings: how versions are kept.
         infra_blessing: the verdict of the infra validation, if there is one.
+        examples: what ExampleGen left; what it says of the corpus goes into the model card.
+        model_run: what the Trainer left beside the model, for the card.
+        evaluation: the scores, for the card.
 
     Raises:
         ValueError: the serving directory is a URL.
@@ -59,6 +65,9 @@ class VersionPusher(base_component.BaseComponent):
         serving_directory: str,
         settings: PusherSettings | None = None,
         infra_blessing: types.BaseChannel | None = None,
+        examples: types.BaseChannel | None = None,
+        model_run: types.BaseChannel | None = None,
+        evaluation: types.BaseChannel | None = None,
     ) -> None:
         if "://" in serving_directory:
             raise ValueError(
@@ -70,6 +79,9 @@ class VersionPusher(base_component.BaseComponent):
                 model=model,
                 model_blessing=model_blessing,
                 infra_blessing=infra_blessing,
+                examples=examples,
+                model_run=model_run,
+                evaluation=evaluation,
                 serving_directory=serving_directory,
                 custom_config=json.dumps(settings_to_json(settings or PusherSettings()), sort_keys=True),
                 pushed_model=types.Channel(type=standard_artifacts.PushedModel),

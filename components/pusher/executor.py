@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import pathlib
+import time
 from typing import Any
 
 from absl import logging
@@ -13,14 +16,19 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from components.progress import report
+from components.pusher.model_card import ModelCard, iso_time
 from components.pusher.publish import publish, published_already
 from components.pusher.results import PushOutcome, write_outcome
+from components.pusher.rollback import withdrawn_as
 from components.pusher.settings import PusherSettings
 from components.settings import parse_settings
 
 MODEL_KEY = "model"
 MODEL_BLESSING_KEY = "model_blessing"
 INFRA_BLESSING_KEY = "infra_blessing"
+EXAMPLES_KEY = "examples"
+MODEL_RUN_KEY = "model_run"
+EVALUATION_KEY = "evaluation"
 PUSHED_MODEL_KEY = "pushed_model"
 SERVING_DIRECTORY_KEY = "serving_directory"
 CUSTOM_CONFIG_KEY = "custom_config"
@@ -45,20 +53,56 @@ class Executor(base_executor.BaseExecutor):
         refusals = refusals_of(input_dict)
         if refusals:
             outcome = PushOutcome(refusals=refusals)
-            report(f"not pushed: {' '.join(refusals)}")
         else:
             settings = parse_settings(PusherSettings, json.loads(exec_properties[CUSTOM_CONFIG_KEY]), "pusher")
-            model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
-            model_path = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
-            serving_directory = exec_properties[SERVING_DIRECTORY_KEY]
-            version = published_already(model_path, serving_directory)
-            if version is not None:
-                report(f"version {version.version}, the newest, is this model already")
-            else:
-                version = publish(model_path, serving_directory, keep_versions=settings.keep_versions)
-            outcome = PushOutcome(version=version.version, destination=str(version.path))
-            logging.info("Published %s as %s", model_path, version.path)
+            outcome = _push(input_dict, exec_properties[SERVING_DIRECTORY_KEY], settings)
+        if outcome.refusals:
+            report(f"not pushed: {' '.join(outcome.refusals)}")
         _record(pushed_model, outcome)
+
+
+def _push(input_dict: dict[str, list[types.Artifact]], serving_directory: str, settings: PusherSettings) -> PushOutcome:
+    model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
+    model_path = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+    version = published_already(model_path, serving_directory)
+    if version is not None:
+        report(f"version {version.version}, the newest, is this model already")
+        return PushOutcome(version=version.version, destination=str(version.path))
+    withdrawn = withdrawn_as(model_path, serving_directory)
+    if withdrawn is not None:
+        return PushOutcome(
+            refusals=(
+                f"the model is version {withdrawn}, which a rollback took back; to serve it all the same: "
+                f"fusion-ner rollback {serving_directory} --to {withdrawn}",
+            )
+        )
+
+    card = _card(input_dict, pathlib.PurePath(serving_directory).name)
+
+    def card_of_version(version: int, digest: str) -> bytes:
+        return dataclasses.replace(card, version=version, digest=digest, created=iso_time(time.time())).to_bytes()
+
+    version = publish(model_path, serving_directory, keep_versions=settings.keep_versions, card=card_of_version)
+    logging.info("Published %s as %s", model_path, version.path)
+    return PushOutcome(version=version.version, destination=str(version.path))
+
+
+def _card(input_dict: dict[str, list[types.Artifact]], name: str) -> ModelCard:
+    # TensorFlow Model Analysis, which reads the scores, is not needed for a model that is refused.
+    from components.pusher.card_sources import gather_card
+
+    def folder(key: str) -> str | None:
+        return artifact_utils.get_single_uri(input_dict[key]) if input_dict.get(key) else None
+
+    examples = input_dict.get(EXAMPLES_KEY)
+    return gather_card(
+        name,
+        examples=folder(EXAMPLES_KEY),
+        input_fingerprint=examples[0].get_string_custom_property("input_fingerprint") if examples else "",
+        model_run=folder(MODEL_RUN_KEY),
+        evaluation=folder(EVALUATION_KEY),
+        infra_blessing=folder(INFRA_BLESSING_KEY),
+    )
 
 
 def refusals_of(input_dict: dict[str, list[types.Artifact]]) -> tuple[str, ...]:
