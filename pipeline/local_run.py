@@ -17,6 +17,12 @@ from components.evaluator import results
 from components.example_gen.errors import annotation_error_text
 from components.infra_validator.results import read_verdict
 from components.pusher.results import read_outcome
+from components.transform.alignment_report import (
+    SplitAlignment,
+    alignment_report,
+    describe_alignment,
+    read_examples,
+)
 from pipeline.configuration import Configuration
 from pipeline.local_runner import ComponentError, ComponentRun, ProgressRunner, output_uris
 from pipeline.pipeline import create_pipeline
@@ -54,7 +60,7 @@ def run(configuration: Configuration, console: Console) -> RunReport:
             runner.run(pipeline)
         except ComponentError as failure:
             raise RunError(failure.component, _explain(failure)) from failure
-        report = _report(configuration, pipeline, runner.component_runs)
+        report = _report(configuration, pipeline, runner.component_runs, console)
         write_metrics(report, metrics_path)
         print_report(report, console)
         return report
@@ -75,9 +81,12 @@ def local_pipeline(configuration: Configuration) -> Pipeline:
     )
 
 
-def _report(configuration: Configuration, pipeline: Pipeline, runs: list[ComponentRun]) -> RunReport:
+def _report(configuration: Configuration, pipeline: Pipeline, runs: list[ComponentRun], console: Console) -> RunReport:
     outputs = {component_run.component: output_uris(pipeline, component_run) for component_run in runs}
     evaluation, blessing = outputs["Evaluator"]["evaluation"], outputs["Evaluator"]["blessing"]
+    alignment = _alignment(Path(outputs["Transform"]["transformed_examples"]))
+    for line in describe_alignment({name: each for name, each in alignment.items() if each.unaligned}).splitlines():
+        console.print(line, markup=False)
     split = configuration.evaluator.split
     examples = Path(outputs["AnnotatedTextExampleGen"]["examples"])
     test = results.read_report(evaluation, results.count_examples(str(examples / f"Split-{split}"), split))
@@ -88,9 +97,16 @@ def _report(configuration: Configuration, pipeline: Pipeline, runs: list[Compone
         test=test,
         blessed=model_blessing.blessed and validation.blessed,
         refusals=(*map(str, model_blessing.failures), *validation.refusals),
+        unaligned={name: each.unaligned for name, each in alignment.items()},
         version_path=Path(push.destination) if push.destination else None,
         seconds={component_run.component: component_run.seconds for component_run in runs},
     )
+
+
+def _alignment(transformed_examples: Path) -> dict[str, SplitAlignment]:
+    """What word pieces cannot express, by split: scores count these entities as missed whatever the model does."""
+    splits = {folder.name.removeprefix("Split-"): folder for folder in sorted(transformed_examples.glob("Split-*"))}
+    return alignment_report({name: read_examples(str(folder / "*")) for name, folder in splits.items()})
 
 
 def _print_start(console: Console, component: str) -> None:

@@ -22,6 +22,7 @@ class RunReport:
         test: strict scores on the test split.
         blessed: whether every gate passed.
         refusals: why it did not, one sentence each.
+        unaligned: by split, how many gold entities no run of word pieces covers exactly; scores count them as missed.
         version_path: where the pushed model lies; None if nothing was pushed.
         seconds: wall-clock seconds by component.
     """
@@ -29,6 +30,7 @@ class RunReport:
     test: StrictReport
     blessed: bool
     refusals: tuple[str, ...]
+    unaligned: Mapping[str, int]
     version_path: Path | None
     seconds: Mapping[str, float]
 
@@ -38,6 +40,7 @@ class RunReport:
             "test": self.test.to_json(),
             "blessed": self.blessed,
             "refusals": list(self.refusals),
+            "unaligned_entities": dict(self.unaligned),
             "model": str(self.version_path) if self.version_path else None,
             "seconds": {component: round(seconds, 2) for component, seconds in self.seconds.items()},
         }
