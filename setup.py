@@ -22,10 +22,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.11",
     packages=find_packages(include=["components*", "pipeline*", "schemas*", "serving*", "kubeflow*"]),
-    package_data={
-        "": ["*.pbtxt", "*.json", "*.proto", "*.yaml", "py.typed"],
-        "serving.deploy": ["config/*.pbtxt"],
-    },
+    package_data={"": ["*.pbtxt", "*.json", "*.proto", "*.yaml", "config/*.pbtxt", "py.typed"]},
     install_requires=requirements(),
     entry_points={"console_scripts": ["fusion-ner = pipeline.command_line:main"]},
 )
