@@ -25,6 +25,7 @@ logger = logging.getLogger("serving")
 EXIT_FAILURE = 255
 
 _GRACE_SECONDS = 5.0
+_SWITCH_SECONDS = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,12 +100,13 @@ def serve(flags: Flags, stopping: threading.Event) -> None:
 
     def load(path: Path) -> LoadedModel:
         model = LoadedModel(path, session_config)
-        if flags.enable_model_warmup:
-            try:
+        try:
+            model.prepare()
+            if flags.enable_model_warmup:
                 warm_up(model, flags.num_request_iterations_for_warmup)
-            except BaseException:
-                model.close()
-                raise
+        except BaseException:
+            model.close()
+            raise
         return model
 
     manager = ModelManager(
@@ -114,6 +116,8 @@ def serve(flags: Flags, stopping: threading.Event) -> None:
             flags.file_system_poll_wait_seconds, flags.max_num_load_retries, flags.load_retry_interval_micros
         ),
     )
+    # Loading is Python for the most part. With the usual 5 ms a request would wait that long at each of its steps.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     manager.start()
     if flags.rest_api_port:
         # While the models load, so that both ports open together.

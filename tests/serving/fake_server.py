@@ -15,6 +15,7 @@ import grpc
 from serving.messages import GET_MODEL_STATUS, PREDICT
 from serving.protocol import fusion_ner_protocol_pb2 as protocol
 
+_OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
 _RUN = re.compile("[A-Z]+|[0-9]+")
 
 
@@ -86,7 +87,7 @@ def tagging_response(texts: list[str], extra_width: int = 0) -> Any:
 def run_fake_server(credentials: Any = None, port: int = 0) -> Iterator[FakeServer]:
     """Runs a FakeServer, over TLS if `credentials` are given."""
     fake = FakeServer()
-    server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(futures.ThreadPoolExecutor(8), options=_OPTIONS)
     behaviours = {PREDICT: fake.predict, GET_MODEL_STATUS: fake.status}
 
     class Handler(grpc.GenericRpcHandler):
