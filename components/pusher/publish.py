@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
-import functools
 import hashlib
 import logging
 import os
@@ -95,9 +94,8 @@ def publish(
         with _incoming(directory) as incoming:
             digests = _copy(source, incoming)
             _verify(incoming, digests)
-            make_card = None if card is None else functools.partial(card, digest=_joint_digest(digests))
             with _lock(directory / _LOCK):
-                pushed = _rename(incoming, directory, clock, make_card)
+                pushed = _rename(incoming, directory, clock, card, _joint_digest(digests))
     except OSError as error:
         raise PushError(
             f"cannot publish {source} in {directory}: {error.strerror or error} ({error.filename or directory}); "
@@ -162,14 +160,15 @@ def _rename(
     incoming: pathlib.Path,
     directory: pathlib.Path,
     clock: Callable[[], float],
-    make_card: Callable[[int], bytes] | None,
+    card: Callable[[int, str], bytes] | None,
+    digest: str,
 ) -> PushedVersion:
     while True:
         version = next_version([*list_versions(directory), read_highest_version(directory)], clock())
         write_highest_version(directory, version)
         path = directory / str(version)
-        if make_card is not None:
-            _write_card(incoming / CARD_FILE, make_card(version))
+        if card is not None:
+            _write_card(incoming / CARD_FILE, card(version, digest))
         try:
             incoming.rename(path)
         except OSError as error:

@@ -150,7 +150,7 @@ def server_states(target: str | None, model_name: str) -> dict[int, str]:
     from serving.client import Client, ConnectionSettings
     from serving.errors import ModelNotFound
 
-    with Client(target, model_name=model_name, settings=ConnectionSettings(timeout=5.0)) as client:
+    with Client(target, model_name=model_name, settings=ConnectionSettings(timeout=3.0)) as client:
         try:
             return {status.version: status.state for status in client.status()}
         except ModelNotFound:
