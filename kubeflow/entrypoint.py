@@ -160,6 +160,10 @@ def _namespace(executor_input: pipeline_spec_pb2.ExecutorInput, arguments: argpa
 def _run_driver(executor_input: pipeline_spec_pb2.ExecutorInput, arguments: argparse.Namespace) -> None:
     from tfx.orchestration.kubeflow.v2.file_based_example_gen import driver
 
+    from components.example_gen.driver import ContentInputProcessor
+
+    # The driver offers no other place for the processor of the local run, whose fingerprint covers the contents.
+    driver.input_processor.FileBasedInputProcessor = ContentInputProcessor
     driver.main(_namespace(executor_input, arguments))
     with open(executor_input.outputs.output_file, encoding="utf-8") as file:
         output = json_format.Parse(file.read(), pipeline_spec_pb2.ExecutorOutput(), ignore_unknown_fields=True)

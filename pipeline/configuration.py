@@ -78,6 +78,7 @@ PATHS = (
     ("data", "test"),
     ("transform", "vocabulary"),
     ("trainer", "encoder"),
+    ("trainer", "warm_start"),
 )
 
 

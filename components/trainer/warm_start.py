@@ -1,0 +1,74 @@
+"""Starting from the served version instead of the encoder: continuous training goes on where the last push ended."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from components.pusher.model_card import ModelCardError, read_card
+from components.pusher.versions import list_versions
+from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.text_tagger import TextTagger
+from components.transform.vocabulary import Vocabulary
+
+_VARIABLES = "variables/variables"
+
+
+def newest_version(serving_directory: str | os.PathLike[str]) -> pathlib.Path | None:
+    """Returns the folder of the newest version below `serving_directory`; None if nothing has been pushed yet."""
+    folder = pathlib.Path(serving_directory)
+    versions = list_versions(folder) if folder.is_dir() else ()
+    return folder / str(max(versions)) if versions else None
+
+
+def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
+    """Gives the model all weights of an exported version.
+
+    Args:
+        text_tagger: a model of the same shape.
+        version: the version's folder, with its model card.
+        vocabulary: the vocabulary of this training.
+        tags: its tags in id order.
+
+    Raises:
+        CheckpointError: the version has another vocabulary, other entity types or another shape; a warm start would
+            give rows of the embedding table and of the classifier another meaning, silently.
+    """
+    _check_card(version, vocabulary, tags)
+    checkpoint = tf.train.Checkpoint(text_tagger=text_tagger)
+    try:
+        checkpoint.read(str(version / _VARIABLES)).assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"trainer.warm_start: the weights of {version} do not fit this model: {reason}. Train with the encoder and "
+            "the fusion of that version, or without warm_start"
+        ) from error
+
+
+def _check_card(version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
+    try:
+        card = read_card(version)
+    except ModelCardError as error:
+        raise CheckpointError(f"trainer.warm_start: {error}") from error
+    digest = None if card is None else card.tokenizer.get("vocabulary_sha256")
+    if card is None or digest is None:
+        raise CheckpointError(
+            f"trainer.warm_start: {version} has no model card with the digest of its vocabulary, so nobody can tell "
+            "whether its weights belong to this vocabulary; train once without warm_start"
+        )
+    if digest != hashlib.sha256(vocabulary.to_bytes()).hexdigest():
+        raise CheckpointError(
+            f"trainer.warm_start: {version} has another vocabulary. A learned vocabulary changes with the corpus: give "
+            "a fixed one as transform.vocabulary"
+        )
+    types = tuple(tag[2:] for tag in tags if tag.startswith("B-"))
+    if card.types != types:
+        raise CheckpointError(
+            f"trainer.warm_start: {version} finds {', '.join(card.types)}, and the corpus has {', '.join(types)}; "
+            "train once without warm_start"
+        )

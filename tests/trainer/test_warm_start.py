@@ -1,0 +1,102 @@
+"""Tests of starting from a served version: the weights arrive, and versions of something else are refused."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.pusher.model_card import CARD_FILE, ModelCard
+from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.encoder_config import EncoderConfig
+from components.trainer.tagger import FusionTagger
+from components.trainer.text_tagger import TextTagger
+from components.trainer.warm_start import load_version, newest_version
+from components.transform.vocabulary import Vocabulary
+
+TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+VOCABULARY = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"))
+
+
+def _text_tagger(*, seed: int, hidden_size: int = 8, num_layers: int = 1) -> TextTagger:
+    config = EncoderConfig(
+        vocab_size=len(VOCABULARY), hidden_size=hidden_size, num_layers=num_layers, num_heads=2, intermediate_size=8,
+        max_positions=8,
+    )  # fmt: skip
+    tagger = FusionTagger(config, len(TAGS), seed=seed)
+    return TextTagger(tagger, cls_id=2, sep_id=3, window=8, overlap=2, continuation=None)
+
+
+class _Servable(tf.Module):
+    def __init__(self, text_tagger: TextTagger) -> None:
+        super().__init__()
+        self.text_tagger = text_tagger
+
+
+def _weights(text_tagger: TextTagger) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in text_tagger.tagger.named_variables().items()}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """A serving folder with the versions 9 and 10."""
+    for version in (9, 10):
+        folder = tmp_path / "serving" / str(version)
+        tf.saved_model.save(_Servable(_text_tagger(seed=version)), str(folder))
+        card = ModelCard(
+            name="ner",
+            version=version,
+            created="2026-11-24T00:00:00Z",
+            digest="",
+            types=("LOC", "PER"),
+            tokenizer={"vocabulary_sha256": hashlib.sha256(VOCABULARY.to_bytes()).hexdigest()},
+        )
+        (folder / CARD_FILE).parent.mkdir(exist_ok=True)
+        (folder / CARD_FILE).write_bytes(card.to_bytes())
+    return tmp_path / "serving"
+
+
+def test_the_newest_version(served: Path, tmp_path: Path) -> None:
+    assert newest_version(served) == served / "10"
+    assert newest_version(tmp_path / "nowhere") is None
+    (tmp_path / "empty").mkdir()
+    assert newest_version(tmp_path / "empty") is None
+
+
+def test_every_weight_arrives(served: Path) -> None:
+    text_tagger = _text_tagger(seed=1)
+    before = _weights(text_tagger)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    after, expected = _weights(text_tagger), _weights(_text_tagger(seed=10))
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(after[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "vocabulary", "tags", "message"),
+    [
+        pytest.param({"hidden_size": 4}, VOCABULARY, TAGS, "do not fit this model", id="narrower"),
+        pytest.param({"num_layers": 2}, VOCABULARY, TAGS, "do not fit this model", id="deeper"),
+        pytest.param({}, Vocabulary((*VOCABULARY.tokens[:-1], "c")), TAGS, "another vocabulary", id="vocabulary"),
+        pytest.param({}, VOCABULARY, ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG"), "the corpus has LOC, ORG", id="types"),
+    ],
+)
+def test_a_version_of_something_else(
+    served: Path, shape: dict[str, int], vocabulary: Vocabulary, tags: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load_version(_text_tagger(seed=1, **shape), served / "10", vocabulary, tags)
+
+
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_a_version_without_a_card_that_can_be_read(served: Path, content: bytes | None) -> None:
+    card = served / "10" / CARD_FILE
+    card.unlink()
+    if content is not None:
+        card.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"trainer\.warm_start: "):
+        load_version(_text_tagger(seed=1), served / "10", VOCABULARY, TAGS)
