@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
@@ -25,6 +26,7 @@ logger = logging.getLogger("serving")
 EXIT_FAILURE = 255
 
 _GRACE_SECONDS = 5.0
+_MOST_REQUESTS = 1000
 _SWITCH_SECONDS = 0.0005
 
 
@@ -39,12 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags, unknown = parse_flags([word for word in words if word != "--version"])
     except FlagError as error:
         logger.error("%s", error)
-        print(usage(), file=sys.stderr)
         return EXIT_FAILURE
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's errors come as exceptions; what it prints besides, on a machine without GPU, only looks like errors.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="google.api_core")
     # TensorFlow is imported after the flags are read, so that a mistake in them is told at once.
     import tensorflow as tf
 
@@ -155,6 +158,8 @@ def _start_grpc(flags: Flags, manager: Any) -> Any:
     server = grpc.server(
         futures.ThreadPoolExecutor(flags.grpc_max_threads or 4 * (os.cpu_count() or 1), thread_name_prefix="grpc"),
         handlers=[ServingApi(manager, health=flags.enable_grpc_healthcheck_service)],
+        # Requests beyond the threads wait, but not without bound: each holds its message in memory.
+        maximum_concurrent_rpcs=_MOST_REQUESTS,
         options=[
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),

@@ -120,6 +120,8 @@ def _require_model_spec(request: Any) -> None:
 
 
 def _answer(method: _Method, data: bytes, context: Any) -> bytes:
+    if not context.is_active():
+        return b""  # the client gave up while the request waited for a thread
     try:
         request = method.request_type.FromString(data)
     except DecodeError:

@@ -13,6 +13,8 @@ import math
 import re
 from typing import Any, NoReturn
 
+import numpy as np
+
 _WHITE_SPACE = re.compile(rb"[ \t\n\r]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -118,8 +120,6 @@ def decimal(value: float, *, double: bool) -> bytes:
 def _same(parsed: float, value: float, *, double: bool) -> bool:
     if double:
         return parsed == value
-    import numpy as np
-
     return bool(np.float32(parsed) == np.float32(value))
 
 
