@@ -13,6 +13,12 @@ from components.settings import check
 class TolerationSettings:
     """A taint of nodes that a task tolerates; the fields are those of Kubernetes.
 
+    Args:
+        key: of the taint.
+        operator: Exists tolerates any value, Equal the given one.
+        value: of the taint, for Equal.
+        effect: NoSchedule, PreferNoSchedule or NoExecute; "" tolerates all of them.
+
     Raises:
         SettingsError: a value that Kubernetes does not know.
     """

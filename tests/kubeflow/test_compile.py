@@ -302,3 +302,17 @@ def test_from_the_configuration_to_the_pushed_model(tiny_configuration: Path, tm
     assert f"pushed: {version}" in output
     assert (version / "saved_model.pb").is_file()
     assert [line.split()[1] for line in output.splitlines()[:10]] == ["done"] * 10
+
+
+def test_the_configuration_of_the_documentation_compiles(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8")
+    section = page.partition("## 4. Compile")[2]
+    lines = section.partition("    name: ner")[2].partition("    fusion-ner kubeflow compile")[0].splitlines()
+    path = tmp_path / "ner.yaml"
+    path.write_text("name: ner\n" + "\n".join(line[4:] for line in lines[1:]) + "\n", encoding="utf-8")
+    configuration = read_configuration(path, {}, on_cluster=True)
+    text = compile_pipeline(configuration, configuration.kubeflow, IMAGES, pipeline_root="s3://mlpipeline/ner")
+    specification, platform = yaml.safe_load_all(text)
+    trainer = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["Trainer_executor"]
+    assert trainer["pvcMount"][0] == {"constant": "ner-data", "mountPath": "/data"}
+    assert specification["root"]["inputDefinitions"]["parameters"]["train"]["defaultValue"] == "{SPAN}/train.jsonl"
