@@ -20,7 +20,7 @@ from typing import Any
 
 from serving.embedded.flags import FlagError, Flags, parse_flags, usage
 
-logger = logging.getLogger("serving")
+logger = logging.getLogger("serving.server")
 
 # tensorflow_model_server ends with -1 whatever went wrong at the start.
 EXIT_FAILURE = 255
@@ -235,9 +235,10 @@ def _log_like_tensorflow() -> None:
     """Log lines to stderr in the form of tensorflow_model_server's, so that one reader serves both."""
     handler = logging.StreamHandler()
     handler.setFormatter(_TensorFlowFormatter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    package = logging.getLogger("serving")
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    package.propagate = False
 
 
 if __name__ == "__main__":
