@@ -1,6 +1,6 @@
 """The model card: what a version is, where it comes from and how good it is, in a JSON file that travels with it.
 
-`docs/serving.md` describes the file. It names no place of the machine on which the model was trained.
+`docs/servable.md` describes the file. It names no place of the machine on which the model was trained.
 """
 
 from __future__ import annotations
