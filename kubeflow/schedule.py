@@ -135,7 +135,8 @@ def upload(api: Api, path: pathlib.Path, *, pipeline_name: str = "", version_nam
         return Version(created["pipeline_id"], version["pipeline_version_id"], version["display_name"], True)
     pipeline_id = pipeline["pipeline_id"]
     for version in _versions(api, pipeline_id):
-        if description in (version.get("description") or ""):
+        # By its default name, too, where a server keeps no descriptions of versions.
+        if description in (version.get("description") or "") or version.get("display_name") == digest[:12]:
             return Version(pipeline_id, version["pipeline_version_id"], version["display_name"], False)
     version_name = version_name or digest[:12]
     try:
@@ -324,7 +325,8 @@ def _wanted(run: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two recurring runs the same; the server leaves out false and empty fields."""
     configuration = run.get("runtime_config") or {}
     trigger = (run.get("trigger") or {}).get("cron_schedule") or {}
-    times = tuple(_time(trigger[key]) if trigger.get(key) else None for key in ("start_time", "end_time"))
+    # The beginning of time stands for no time.
+    times = [_time(trigger[key]).timestamp() if trigger.get(key) else 0.0 for key in ("start_time", "end_time")]
     return (
         run.get("pipeline_version_reference"),
         configuration.get("parameters") or {},

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs one action."""
+    # TensorFlow reports at length that it found no GPU, and Google's packages that they will not support this Python.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=FutureWarning)
     actions = {
         "compile": _compile, "verify": _verify, "submit": _submit, "schedule": _schedule, "list": _list,
         "pause": _change, "resume": _change, "delete": _change,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from components.settings import SettingsError
-from kubeflow.acceptance import findings
+from kubeflow.acceptance import findings, parse_pipeline
 from kubeflow.compile import (
     EXIT_HANDLER,
     CompileError,
@@ -26,6 +27,7 @@ from kubeflow.compile import (
     set_resources,
 )
 from kubeflow.settings import ComponentSettings, KubeflowSettings, TolerationSettings, VolumeSettings
+from kubeflow.verify import verify
 from pipeline.configuration import Configuration, read_configuration
 
 ROOT = Path(__file__).parents[2]
@@ -316,3 +318,33 @@ def test_the_configuration_of_the_documentation_compiles(tmp_path: Path) -> None
     trainer = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["Trainer_executor"]
     assert trainer["pvcMount"][0] == {"constant": "ner-data", "mountPath": "/data"}
     assert specification["root"]["inputDefinitions"]["parameters"]["train"]["defaultValue"] == "{SPAN}/train.jsonl"
+
+
+@pytest.mark.parametrize(("span", "expected"), [pytest.param(-1, 2, id="newest"), pytest.param(1, 1, id="given")])
+def test_spans_are_resolved_in_the_task(tiny_configuration: Path, tmp_path: Path, span: int, expected: int) -> None:
+    """ExampleGen alone, in a process of its own: its driver, which the backend never calls, finds the files."""
+    for number in (1, 2):
+        shutil.copytree(tiny_configuration.parent, tmp_path / "data" / str(number))
+    values = yaml.safe_load(tiny_configuration.read_text(encoding="utf-8"))
+    paths = {split: str(tmp_path / "data" / "{SPAN}" / f"{split}.jsonl") for split in ("train", "dev")}
+    path = tmp_path / "spans.yaml"
+    path.write_text(yaml.safe_dump({**values, "data": {**values["data"], **paths}}), encoding="utf-8")
+    text = compile_pipeline(read_configuration(path, {}), KubeflowSettings(), Images("ner:1"), pipeline_root="s3://b")
+    (specification,) = yaml.safe_load_all(text)
+    tasks = _tasks(specification)
+    for name in set(tasks) - {"AnnotatedTextExampleGen"}:
+        del tasks[name]
+    del specification["root"]["dag"]["tasks"][EXIT_HANDLER]
+    result = verify(
+        parse_pipeline(yaml.safe_dump(specification)),
+        parameters={"span": span},
+        pipeline_root="s3://b",
+        work=tmp_path / "work",
+        fork=False,
+    )
+    assert [task.error for task in result.tasks] == [""]
+    output = tmp_path / "work/pods/AnnotatedTextExampleGen/tmp/kfp_outputs/output_metadata.json"
+    examples = json.loads(output.read_text(encoding="utf-8"))["artifacts"]["examples"]["artifacts"][0]
+    assert examples["metadata"]["custom:span"] == expected
+    # The fingerprint of the local run, which covers the contents.
+    assert "split:train,sha256:" in examples["metadata"]["input_fingerprint"]

@@ -75,6 +75,15 @@ def test_upload_finds_a_version_on_a_later_page(api: Api, fake: FakeApi, pipelin
     assert len(fake.versions) == 5
 
 
+def test_upload_recognises_a_file_by_its_default_name(api: Api, fake: FakeApi, pipeline: Path) -> None:
+    schedule.upload(api, pipeline)
+    _change(pipeline)
+    changed = schedule.upload(api, pipeline)
+    for version in fake.versions:
+        del version["description"]
+    assert schedule.upload(api, pipeline) == dataclasses.replace(changed, created=False)
+
+
 def test_a_version_name_is_not_given_twice(api: Api, pipeline: Path) -> None:
     schedule.upload(api, pipeline)
     _change(pipeline)
@@ -135,6 +144,13 @@ def test_a_paused_schedule_stays_paused_when_it_is_replaced(api: Api, fake: Fake
     schedule.set_paused(api, "weekly", paused=True)
     schedule.schedule(api, version, SETTINGS, dataclasses.replace(WEEKLY, schedule=understand("@daily")))
     assert [run["status"] for run in fake.recurring_runs] == ["DISABLED"]
+
+
+def test_a_server_that_fills_in_the_beginning_of_time(api: Api, fake: FakeApi, pipeline: Path) -> None:
+    version = schedule.upload(api, pipeline)
+    schedule.schedule(api, version, SETTINGS, WEEKLY)
+    fake.recurring_runs[0]["trigger"]["cron_schedule"]["start_time"] = "1970-01-01T00:00:00Z"
+    assert schedule.schedule(api, version, SETTINGS, WEEKLY).change == "unchanged"
 
 
 def test_a_schedule_left_over_by_a_failure_is_removed(api: Api, fake: FakeApi, pipeline: Path) -> None:
