@@ -99,10 +99,10 @@ def model_section(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_section(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns how the model was trained; a pretrained encoder is named by its folder's own name and its digest."""
-    settings = {key: value for key, value in training["settings"].items() if key != "checkpoint_directory"}
-    if settings["encoder"] is not None:
-        settings["encoder"] = pathlib.PurePath(settings["encoder"]).name
+    """Returns how the model was trained; of a folder, such as that of a pretrained encoder, only its own name stays."""
+    settings = {
+        key: without_place(value) for key, value in training["settings"].items() if key != "checkpoint_directory"
+    }
     best = training["epochs"][training["best_epoch"] - 1]
     return {
         "settings": settings,
@@ -120,6 +120,17 @@ def infra_validation_section(blessing: str) -> dict[str, Any]:
     path = pathlib.Path(blessing) / _VALIDATION_REPORT
     validation = _read_json(blessing, _VALIDATION_REPORT) if path.is_file() else {}
     return {key: value for key, value in validation.items() if key != "refusals"}
+
+
+def without_place(value: Any) -> Any:
+    """Returns a setting; a path or URL is cut down to its last name.
+
+    Example:
+        >>> [without_place(value) for value in ("/data/encoders/bert", "gs://bucket/bert", "dynamic", 3, None)]
+        ['bert', 'bert', 'dynamic', 3, None]
+    """
+    is_place = isinstance(value, str) and "/" in value
+    return pathlib.PurePosixPath(value).name if is_place else value
 
 
 def evaluation_section(evaluation: str) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from tfx.types import standard_artifacts
 
 from components.pusher.component import VersionPusher
 from components.pusher.executor import Executor
+from components.pusher.model_card import read_card
+from components.pusher.publish import model_digest, publish
 from components.pusher.results import PushResultError, read_outcome
+from components.pusher.rollback import rollback
 from components.pusher.settings import PusherSettings
-from components.pusher.versions import list_versions
+from components.pusher.versions import list_versions, version_folders
 from components.settings import SettingsError
 from tests.pusher.test_publish import make_model
 
@@ -26,6 +29,10 @@ def blessing(artifact_type, blessed: bool, message: str = ""):
 
 def push(tmp_path, **blessings):
     make_model(tmp_path / "trainer" / "Format-Serving")
+    return push_made(tmp_path, **blessings)
+
+
+def push_made(tmp_path, **blessings):
     model, pushed_model = standard_artifacts.Model(), standard_artifacts.PushedModel()
     model.uri, pushed_model.uri = str(tmp_path / "trainer"), str(tmp_path / "pushed")
     component = VersionPusher(
@@ -98,6 +105,30 @@ def test_a_verdict_that_was_never_made_does_not_bless(tmp_path):
     pushed = push(tmp_path, model_blessing=undecided)
 
     assert read_outcome(pushed.uri).refusals == ("the evaluation did not bless the model: see artifacts/blessing",)
+
+
+def test_a_version_that_a_rollback_took_back_is_not_pushed_again(tmp_path):
+    directory = tmp_path / "serving" / "ner"
+    before = publish(make_model(tmp_path / "before"), directory).version
+    model = make_model(tmp_path / "trainer" / "Format-Serving")
+    bad = publish(model, directory).version
+    restored = rollback(directory).pushed.version
+
+    pushed = push_made(tmp_path, model_blessing=blessing(standard_artifacts.ModelBlessing, True))
+
+    assert list_versions(directory) == (before, bad, restored)
+    assert read_outcome(pushed.uri).refusals == (
+        f"the model is version {bad}, which a rollback took back; to serve it all the same: "
+        f"fusion-ner rollback {directory} --to {bad}",
+    )
+
+
+def test_a_pushed_version_has_a_card(tmp_path):
+    push(tmp_path, model_blessing=blessing(standard_artifacts.ModelBlessing, True))
+
+    (folder,) = version_folders(tmp_path / "serving" / "ner").values()
+    card = read_card(folder)
+    assert (card.name, card.version, card.digest) == ("ner", int(folder.name), model_digest(folder))
 
 
 def test_an_artifact_without_outcome_is_an_error(tmp_path):

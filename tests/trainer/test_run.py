@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from components.annotated_text import Entity
 from components.settings import SettingsError
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.run import run_fn, share_inside_words
 from components.trainer.training_data import TokenizedTexts, TrainingDataError
+from components.trainer.warm_up import WARM_UP_FILE
 
 
 def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
@@ -24,6 +26,14 @@ def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
     assert report["epochs"][report["best_epoch"] - 1]["f1"] == max(epoch["f1"] for epoch in report["epochs"]) > 0.8
     assert report["splits"]["train"] == {"texts": 24, "tokens": 140, "entities": 32, "unaligned": 0}
     assert report["whole_words"] is True
+    assert report["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+    assert (report["tokenizer"]["lower_case"], report["libraries"]["tensorflow"]) == (True, tf.__version__)
+    records = tf.data.TFRecordDataset(f"{training_arguments.serving_model_dir}/{WARM_UP_FILE}")
+    requests = [prediction_log_pb2.PredictionLog.FromString(each.numpy()).predict_log.request for each in records]
+    assert {request.model_spec.signature_name for request in requests} == set(model.signatures)
+    for request in requests:
+        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        assert model.signatures[request.model_spec.signature_name](**inputs)
     assert list(Path(training_arguments.model_run_dir).glob("events.out.tfevents.*"))
     assert list((tmp_path / "checkpoints").iterdir()) == [], "the state outlives a training that succeeded"
 
