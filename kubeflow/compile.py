@@ -34,7 +34,6 @@ from pipeline.pipeline import create_pipeline
 EXIT_HANDLER = "report-end"
 # As in a local run: workers in other processes would each import TensorFlow again.
 BEAM_ARGUMENTS = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
-_DEFAULT_IMAGE = "default_image_path"
 # Placeholders that the backend's driver resolves.
 _RUN_NAME, _RUN_ID = "{{$.pipeline_job_name}}", "{{$.pipeline_job_uuid}}"
 _BEAM_STEP = ComponentSettings(cpu=2.0, memory=4.0)
@@ -98,7 +97,7 @@ def compile_pipeline(
     _check_ids(settings.components, [*ids, EXIT_HANDLER])
     runner = KubeflowV2DagRunner(
         KubeflowV2DagRunnerConfig(
-            default_image={_DEFAULT_IMAGE: images.default, **({TRAINER: images.trainer} if images.trainer else {})},
+            default_image=images.default,
             default_commands=ENTRYPOINT_COMMAND,
             use_pipeline_spec_2_1=True,
         )
@@ -109,6 +108,8 @@ def compile_pipeline(
         ).with_id(EXIT_HANDLER)
     )
     specification = runner.run(pipeline, write_out=False)["pipelineSpec"]
+    # Not by TFX's map of images, which warns about what is right and is silent about ids that do not exist.
+    _containers(specification)[_label(TRAINER)]["image"] = images.trainer or images.default
     check_images(specification, images)
     parameters = [
         *runtime_parameters(configuration, constants(specification)),
@@ -129,7 +130,7 @@ def compile_pipeline(
 
 
 def check_images(specification: Mapping[str, Any], images: Images) -> None:
-    """Checks that every task got its image: TFX ignores unknown ids silently.
+    """Checks that every task has its image: TFX's public one, which it falls back to, lacks the project.
 
     Raises:
         CompileError: naming the executor and its image.
