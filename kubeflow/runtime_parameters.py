@@ -85,14 +85,16 @@ def _split_parameters(configuration: Configuration, data: Mapping[str, Any]) -> 
 
 def _trainer_parameters(settings: TrainerSettings) -> list[RuntimeParameter]:
     usual = RANDOM_LEARNING_RATE if settings.encoder is None else PRETRAINED_LEARNING_RATE
-    table: Sequence[tuple[str, str, str | int | float, str]] = (
+    table: list[tuple[str, str, str | int | float, str]] = [
         ("epochs", INTEGER, settings.epochs, "passes over the training texts"),
         ("learning_rate", DOUBLE, settings.learning_rate or usual, "peak of the learning rate"),
         ("batch_tokens", INTEGER, settings.batch_tokens, "tokens of a training batch"),
         ("weight_decay", DOUBLE, settings.weight_decay, "decoupled weight decay"),
         ("seed", INTEGER, settings.seed, "of initial weights, order and dropout"),
         ("fusion", STRING, settings.fusion, "dynamic, static or last"),
-    )
+    ]
+    if settings.warm_start is not None:
+        table.append(("warm_start", STRING, settings.warm_start, "serving folder whose newest version is the start"))
     return [
         RuntimeParameter(name, type_, default, description, TRAINER, (overrides.override_name("custom_config", name),))
         for name, type_, default, description in table

@@ -317,7 +317,10 @@ def test_the_configuration_of_the_documentation_compiles(tmp_path: Path) -> None
     specification, platform = yaml.safe_load_all(text)
     trainer = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["Trainer_executor"]
     assert trainer["pvcMount"][0] == {"constant": "ner-data", "mountPath": "/data"}
-    assert specification["root"]["inputDefinitions"]["parameters"]["train"]["defaultValue"] == "{SPAN}/train.jsonl"
+    definitions = specification["root"]["inputDefinitions"]["parameters"]
+    assert definitions["train"]["defaultValue"] == "{SPAN}/train.jsonl"
+    assert definitions["warm_start"]["defaultValue"] == "/models/ner"
+    assert "custom_config__warm_start" in _tasks(specification)["Trainer"]["inputs"]["parameters"]
 
 
 @pytest.mark.parametrize(("span", "expected"), [pytest.param(-1, 2, id="newest"), pytest.param(1, 1, id="given")])
