@@ -1,7 +1,4 @@
-"""A server that watches the serving directory while versions are pushed, taken back, retired, or cannot be loaded.
-
-The embedded server takes this from tests/serving, where it is compared with what TensorFlow Serving did.
-"""
+"""A server that watches the serving directory while versions are pushed, taken back, retired, or cannot be loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from components.pusher.versions import list_versions
 from components.trainer.warm_up import WARM_UP_FILE
 from pipeline.commands.models import list_model, server_states
 from serving.client import Client
-from serving.model_server import embedded_server, start_model_server
+from serving.model_server import ServerProgram, embedded_server, find_model_server, start_model_server
 from tests.infra_validator.fake_servable import export_servable
 
 
@@ -72,12 +69,22 @@ def models(tmp_path_factory):
     return folder
 
 
-def test_no_request_fails_while_versions_come_and_go(models, tmp_path):
+@pytest.fixture(params=["embedded", pytest.param("tensorflow_model_server", marks=pytest.mark.tfserving)])
+def program(request) -> ServerProgram:
+    if request.param == "embedded":
+        return embedded_server()
+    found = find_model_server()
+    if found.is_embedded:
+        pytest.skip("tensorflow_model_server is not on the PATH, nor named by TENSORFLOW_MODEL_SERVER")
+    return found
+
+
+def test_no_request_fails_while_versions_come_and_go(models, tmp_path, program):
     directory = tmp_path / "ner"
     first = publish(models / "good", directory).version
     flags = ("--file_system_poll_wait_seconds=1",)
     with (
-        start_model_server(directory, "ner", program=embedded_server(), flags=flags) as server,
+        start_model_server(directory, "ner", program=program, flags=flags) as server,
         Client(server.target, model_name="ner") as client,
     ):
         server.wait_until_available(timeout=60)
