@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -76,6 +77,7 @@ def verify(
     parameters: Mapping[str, Any],
     pipeline_root: str,
     work: pathlib.Path,
+    mounts: Mapping[str, str] | None = None,
     fork: bool = True,
     report: Callable[[TaskRun], None] = lambda task: None,
 ) -> Verification:
@@ -86,6 +88,7 @@ def verify(
         parameters: runtime parameters; the others take the defaults of the file.
         pipeline_root: an object store URI, as each run gives it to the backend.
         work: folder for the object store, the tasks' folders and the logs.
+        mounts: mount path of a volume -> local folder that stands for it, wherever it occurs in a parameter.
         fork: whether tasks are forks of this process, which imports once, or processes of their own.
         report: called after each task.
 
@@ -93,7 +96,7 @@ def verify(
         UnsupportedError: the file has something that cannot be executed here, or a parameter has no value.
     """
     check_supported(compiled)
-    run = _Run(compiled, pipeline_root, work, fork, report)
+    run = _Run(compiled, pipeline_root, work, mounts or {}, fork, report)
     if fork:
         _import_executors(compiled)
     values = _root_parameters(compiled, parameters)
@@ -144,10 +147,11 @@ class _Run:
         compiled: CompiledPipeline,
         pipeline_root: str,
         work: pathlib.Path,
+        mounts: Mapping[str, str],
         fork: bool,
         report: Callable[[TaskRun], None],
     ) -> None:
-        self._compiled, self._work, self._fork, self._report = compiled, work, fork, report
+        self._compiled, self._work, self._mounts, self._fork, self._report = compiled, work, mounts, fork, report
         self._root = f"{pipeline_root.rstrip('/')}/{compiled.name}/{RUN_NAME}"
         self._artifact_ids = itertools.count(1)
         self.tasks: list[TaskRun] = []
@@ -242,7 +246,7 @@ class _Run:
     ) -> dict[str, pipeline_spec_pb2.RuntimeArtifact]:
         executor_input = pipeline_spec_pb2.ExecutorInput()
         for key, value in parameters.items():
-            executor_input.inputs.parameter_values[key].CopyFrom(value)
+            executor_input.inputs.parameter_values[key].CopyFrom(_on_mounts(value, self._mounts))
         for key, source in task.inputs.artifacts.items():
             producer = (source.task_output_artifact.producer_task, source.task_output_artifact.output_artifact_key)
             if producer in artifacts:
@@ -283,6 +287,26 @@ class _Run:
             self.pushed.append(metadata["pushed_destination"])
         else:
             self.refusals.append(metadata.get("refusals", "the pusher said nothing"))
+
+
+def replace_mounts(text: str, mounts: Mapping[str, str]) -> str:
+    """Replaces mount paths at the beginning of paths in `text`, which may be a path or JSON.
+
+    Example:
+        >>> replace_mounts('{"file": "/data/a", "other": "/database/a"}', {"/data": "/here"})
+        '{"file": "/here/a", "other": "/database/a"}'
+    """
+    # The longest first, because a volume may be mounted inside another.
+    for mount in sorted(mounts, key=len, reverse=True):
+        folder = mounts[mount].replace("\\", "\\\\")
+        text = re.sub(rf"(?<![\w./-]){re.escape(mount)}(?=[/\"']|$)", folder, text)
+    return text
+
+
+def _on_mounts(value: struct_pb2.Value, mounts: Mapping[str, str]) -> struct_pb2.Value:
+    if value.WhichOneof("kind") != "string_value":
+        return value
+    return struct_pb2.Value(string_value=replace_mounts(value.string_value, mounts))
 
 
 def _root_parameters(compiled: CompiledPipeline, parameters: Mapping[str, Any]) -> Values:

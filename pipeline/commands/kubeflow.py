@@ -70,6 +70,13 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
         "--work", type=pathlib.Path, help="folder for artifacts and logs; default: one that is removed after success"
     )
     parser.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="PATH=FOLDER",
+        help="a local folder in place of a volume; repeatable",
+    )
+    parser.add_argument(
         "--fresh-processes", action="store_true", help="start a process per task instead of forking: slower, as in pods"
     )
 
@@ -147,6 +154,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     compiled = _read_compiled(arguments.file)
     parameters = _parameters(compiled, arguments.parameter)
+    mounts = _mounts(arguments.mount)
     work = _work_folder(arguments.work)
     try:
         result = verify.verify(
@@ -154,6 +162,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             parameters=parameters,
             pipeline_root=arguments.pipeline_root,
             work=work,
+            mounts=mounts,
             fork=not arguments.fresh_processes,
             report=_print_task,
         )
@@ -169,6 +178,16 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.work is None:
         shutil.rmtree(work)
     return 0
+
+
+def _mounts(texts: list[str]) -> dict[str, str]:
+    mounts = {}
+    for text in texts:
+        path, equals, folder = text.partition("=")
+        if not equals or not path.startswith("/") or not pathlib.Path(folder).is_dir():
+            raise UsageError(f"--mount {text}: expected the mount path of a volume, =, and an existing folder")
+        mounts[path.rstrip("/")] = str(pathlib.Path(folder).resolve())
+    return mounts
 
 
 def _work_folder(folder: pathlib.Path | None) -> pathlib.Path:

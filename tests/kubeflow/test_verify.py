@@ -15,7 +15,7 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
 from kubeflow.acceptance import parse_pipeline
 from kubeflow.pods import UnsupportedError, resolve_placeholders, stored_metadata
-from kubeflow.verify import TaskRun, Verification, check_supported, topological_order, verify
+from kubeflow.verify import TaskRun, Verification, check_supported, replace_mounts, topological_order, verify
 
 Document = dict[str, Any]
 MODEL = "title: tfx.Model\ntype: object\n"
@@ -219,6 +219,30 @@ def test_another_command_is_refused(toy: Document, tmp_path: Path) -> None:
     toy["deploymentSpec"]["executors"]["Trainer_executor"]["container"]["command"] = ["sh", "-c", "true"]
     with pytest.raises(UnsupportedError, match="the command"):
         _verify(toy, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "replaced"),
+    [
+        ("/data", "/here"),
+        ("/data/{SPAN}/a", "/here/{SPAN}/a"),
+        ('{"vocabulary": "/data/vocab.txt"}', '{"vocabulary": "/here/vocab.txt"}'),
+        ("/data/models/ner", "/there/ner"),
+        ("/database", "/database"),
+        ("/my/data", "/my/data"),
+        ("s3://bucket/data", "s3://bucket/data"),
+    ],
+)
+def test_local_folders_stand_for_volumes(text: str, replaced: str) -> None:
+    assert replace_mounts(text, {"/data": "/here", "/data/models": "/there"}) == replaced
+
+
+def test_a_volume_is_written_in_its_folder(toy: Document, tmp_path: Path) -> None:
+    given = {"serving_directory": "/models/ner"}
+    compiled = parse_pipeline(yaml.safe_dump(toy))
+    mounts = {"/models": str(tmp_path / "volume")}
+    result = verify(compiled, parameters=given, pipeline_root="s3://b", work=tmp_path / "work", mounts=mounts)
+    assert result.pushed == (str(tmp_path / "volume/ner"),)
 
 
 def test_order() -> None:

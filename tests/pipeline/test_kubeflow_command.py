@@ -111,6 +111,7 @@ def test_a_dry_run_asks_no_server(file: str, capsys: pytest.CaptureFixture[str])
         pytest.param(["list", "--host", "kubeflow"], "no http:// or https:// URL", id="no URL"),
         pytest.param(["list", "--token-file", "nowhere"], "nowhere: no such file", id="no token"),
         pytest.param(["verify", "FILE", "-p", "data=/x"], "the command", id="not our command"),
+        pytest.param(["verify", "FILE", "--mount", "/data=nowhere"], "an existing folder", id="no folder to mount"),
         pytest.param(
             ["compile", "--config", "c", "--image", "i:1", "--pipeline-root", "s3://b", "--output", "p.json"],
             "takes .yaml files only", id="JSON",
