@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 
 import pytest
 
 from components import code_version
 from components.code_version import CodeVersion
+
+VERSION = importlib.metadata.version("fusion-ner")
 
 
 @pytest.fixture
@@ -31,24 +34,24 @@ def repository(tmp_path, monkeypatch):
 def test_a_checkout_is_known_by_its_commit(repository):
     folder, commit = repository
     (folder / "untracked").write_text("1", encoding="utf-8")
-    assert code_version.code_version() == CodeVersion("0.1.0", commit, False)
+    assert code_version.code_version() == CodeVersion(VERSION, commit, False)
 
     (folder / "file").write_text("2", encoding="utf-8")
-    assert code_version.code_version() == CodeVersion("0.1.0", commit, True)
+    assert code_version.code_version() == CodeVersion(VERSION, commit, True)
 
 
 def test_an_image_says_its_commit_by_a_variable(tmp_path, monkeypatch):
     monkeypatch.setattr(code_version, "_ROOT", tmp_path)
     monkeypatch.setenv(code_version.COMMIT_VARIABLE, "abc")
 
-    assert code_version.code_version() == CodeVersion("0.1.0", "abc", None)
+    assert code_version.code_version() == CodeVersion(VERSION, "abc", None)
 
 
 def test_without_either_the_commit_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setattr(code_version, "_ROOT", tmp_path)
     monkeypatch.delenv(code_version.COMMIT_VARIABLE, raising=False)
 
-    assert code_version.code_version() == CodeVersion("0.1.0", None, None)
+    assert code_version.code_version() == CodeVersion(VERSION, None, None)
 
 
 def test_the_libraries_have_versions():
