@@ -66,6 +66,20 @@ def split_tag(tag: str) -> tuple[str, str]:
     return prefix, entity_type
 
 
+def tag_role(tag: str) -> tuple[str, str]:
+    """Returns what a tag of any scheme does, B (begins), I (inside), E (ends), S (single) or O, and its entity type.
+
+    Raises:
+        AnnotationError: as `split_tag`.
+
+    Example:
+        >>> tag_role("M-PER")
+        ('I', 'PER')
+    """
+    prefix, entity_type = split_tag(tag)
+    return _ROLES.get(prefix, OUTSIDE), entity_type
+
+
 def is_tag(text: str) -> bool:
     """Whether `text` is a tag of any scheme: O, or a prefix and an entity type."""
     return text == OUTSIDE or (len(text) > 2 and text[1] == "-" and text[0] in _ROLES)

@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "score": ("pipeline.commands.score", "score a model against gold annotations, strictly and by entity"),
     "batch": ("pipeline.commands.batch", "tag files of texts at scale, with the model in the workers or a server"),
     "serve": ("pipeline.commands.serve", "serve pushed models over TF Serving's gRPC API"),
+    "convert": ("pipeline.commands.convert", "make a served model of a TensorFlow 1 checkpoint of the seed's code"),
     "models": ("pipeline.commands.models", "list the versions in a serving folder"),
     "rollback": ("pipeline.commands.rollback", "make an earlier version of a model the newest again"),
     "kubeflow": ("pipeline.commands.kubeflow", "compile, verify and schedule the pipeline on Kubeflow Pipelines"),

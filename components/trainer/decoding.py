@@ -1,4 +1,4 @@
-"""Decoding: the logits of a text's tokens become entities, in the graph, by legal BIO sequences only.
+"""Decoding: the logits of a text's tokens become entities, in the graph, by legal label sequences only.
 
 Axis letters: B texts, N tokens of all texts, K tags, M decoded units of all texts, E entities of all texts.
 """
@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from components.tags import OUTSIDE, split_tag
+from components.trainer.label_scheme import LabelScheme, bio_scheme
 
 # Far below any difference of log-probabilities that a classifier produces, yet exact to add up in float32.
 IMPOSSIBLE = -1e4
@@ -24,7 +25,7 @@ class Entities(NamedTuple):
     Attributes:
         start: int32, code points.
         end: int32, exclusive.
-        type_id: int32, index into the sorted entity types.
+        type_id: int32, index into the entity types, which are sorted for our own tags.
         score: float32 in [0, 1], see `decode_entities`.
     """
 
@@ -47,20 +48,6 @@ def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
             f"expected the tags O, then B- and I- of each entity type; received {', '.join(tags) or 'none'}"
         )
     return types
-
-
-def allowed_transitions(tag_count: int) -> np.ndarray:
-    """Returns which tag may follow which: bool [K+1, K+1], from row to column; the last index is start and end.
-
-    I-x follows only B-x and I-x; everything else follows anything.
-    """
-    boundary = tag_count
-    allowed = np.ones((tag_count + 1, tag_count + 1), dtype=bool)
-    for inside in range(2, tag_count, 2):
-        allowed[:, inside] = False
-        allowed[inside - 1, inside] = allowed[inside, inside] = True
-    allowed[boundary, boundary] = False
-    return allowed
 
 
 def transition_scores(tag_ids: np.ndarray, row_splits: np.ndarray, tag_count: int) -> np.ndarray:
@@ -88,7 +75,10 @@ def transition_scores(tag_ids: np.ndarray, row_splits: np.ndarray, tag_count: in
 
 
 def decode_tags(
-    log_probabilities: tf.Tensor, row_lengths: tf.Tensor, transitions: np.ndarray | None = None
+    log_probabilities: tf.Tensor,
+    row_lengths: tf.Tensor,
+    transitions: np.ndarray | None = None,
+    scheme: LabelScheme | None = None,
 ) -> tf.Tensor:
     """Returns the legal tag sequence of each row with the greatest sum of log-probabilities and transitions: int32 [N].
 
@@ -97,8 +87,10 @@ def decode_tags(
         row_lengths: int32 [B], which may be 0; their sum is N.
         transitions: float32 [K+1, K+1], what the step from one tag to the next adds; the last index is start and end;
             None adds nothing.
+        scheme: what the labels mean; None takes them for O, B-x, I-x, B-y, I-y, ..
     """
     tag_count = log_probabilities.shape[-1]
+    scheme = bio_scheme(tag_count) if scheme is None else scheme
     # The kernel adds scores in float32. Relative to the best tag of each token nearly all of them are 0, so that sums
     # stay exact over 100,000 tokens.
     scores = log_probabilities - tf.reduce_max(log_probabilities, axis=-1, keepdims=True)
@@ -108,14 +100,14 @@ def decode_tags(
     row_of_token = tf.repeat(tf.range(tf.size(row_lengths)), row_lengths)
     slot = tf.range(token_count) + row_of_token  # [N] in [N+B]; one slot after each row stays free
     slot_count = token_count + tf.size(row_lengths)
-    separator = tf.one_hot([0], tag_count, on_value=0.0, off_value=IMPOSSIBLE)
+    separator = tf.one_hot([scheme.outside_id], tag_count, on_value=0.0, off_value=IMPOSSIBLE)
     is_token = tf.scatter_nd(slot[:, tf.newaxis], tf.ones([token_count], tf.bool), [slot_count])
     spread = tf.scatter_nd(slot[:, tf.newaxis], tf.maximum(scores, IMPOSSIBLE), [slot_count, tag_count])
     spread = tf.where(is_token[:, tf.newaxis], spread, separator)
     tags = tf_text.viterbi_constrained_sequence(
         spread[tf.newaxis],
         [slot_count],
-        allowed_transitions=allowed_transitions(tag_count),
+        allowed_transitions=scheme.allowed,
         transition_weights=transitions,
         use_log_space=True,
         use_start_and_end_states=True,
@@ -129,23 +121,26 @@ def decode_entities(
     end: tf.RaggedTensor,
     continues_word: tf.Tensor | None = None,
     transitions: np.ndarray | None = None,
+    scheme: LabelScheme | None = None,
 ) -> Entities:
     """Finds the entities of texts from the logits of their tokens.
 
-    The tag sequence is the most probable one in which I-x follows only B-x or I-x. An entity reaches from the start of
-    its first token to the end of its last. Its score is the geometric mean, over its tokens, of the probability that
-    the classifier gives to the token's tag: exp(1/n sum_i log softmax(logits_i)[tag_i]).
+    The tag sequence is the most probable legal one: with our own tags, I-x follows only B-x or I-x. An entity
+    reaches from the start of its first token to the end of its last. Its score is the geometric mean, over its tokens,
+    of the probability that the classifier gives to the token's tag: exp(1/n sum_i log softmax(logits_i)[tag_i]).
 
     Args:
-        logits: float32 [N, K], tokens of all texts, for the tags O, B-x, I-x, B-y, I-y, ..
+        logits: float32 [N, K], tokens of all texts.
         start: int32 [B, (tokens)], code points.
         end: int32 [B, (tokens)], exclusive.
         continues_word: bool [N], the token continues the word of the token before it. Tokens of one word then get one
             entity or none: their log-probabilities are added up, of O, of I-x, or of B-x followed by I-x. None lets
-            entities begin and end at every token.
+            entities begin and end at every token. If later pieces of words have a label of their own, the first
+            piece alone decides.
         transitions: see `decode_tags`.
+        scheme: see `decode_tags`.
     """
-    tag_count = logits.shape[-1]
+    scheme = bio_scheme(logits.shape[-1]) if scheme is None else scheme
     log_probabilities = tf.nn.log_softmax(logits)  # [N, K]
     token_text = tf.cast(start.value_rowids(), tf.int32)  # [N]
     text_count = tf.cast(start.nrows(), tf.int32)
@@ -157,19 +152,22 @@ def decode_entities(
     unit = tf.cumsum(tf.cast(is_first, tf.int32)) - 1  # [N]
     unit_count = tf.reduce_sum(tf.cast(is_first, tf.int32))
     # After its first token a word goes on inside, so the column of B-x holds the log-probability of I-x there.
-    inside_column = [0, *(tag + tag % 2 for tag in range(1, tag_count))]
-    continued = tf.gather(log_probabilities, inside_column, axis=1)
+    continued = tf.gather(log_probabilities, scheme.continued, axis=1)
     unit_scores = tf.math.unsorted_segment_sum(
         tf.where(is_first[:, tf.newaxis], log_probabilities, continued), unit, unit_count
     )  # [M, K]
     first_tokens = tf.where(is_first)[:, 0]  # [M]
     unit_text = tf.gather(token_text, first_tokens)
     tags = decode_tags(
-        unit_scores, tf.math.bincount(unit_text, minlength=text_count, maxlength=text_count), transitions
+        unit_scores, tf.math.bincount(unit_text, minlength=text_count, maxlength=text_count), transitions, scheme
     )  # [M]
 
-    is_begin = tf.equal(tags % 2, 1)
-    in_entity = tags > 0
+    # What stands before the first unit of a text is the boundary, the last row of the table.
+    follows = tf.concat([[False], unit_text[1:] == unit_text[:-1]], axis=0)[: tf.size(tags)]
+    before = tf.where(follows, tf.roll(tags, 1, axis=0), len(scheme.labels))
+    is_begin = tf.gather_nd(tf.constant(scheme.begins), tf.stack([before, tags], axis=1))
+    type_ids = tf.gather(tf.constant(scheme.type_ids), tags)
+    in_entity = type_ids >= 0
     entity_of_unit = tf.cumsum(tf.cast(is_begin, tf.int32)) - 1  # [M], right wherever in_entity holds
     entity_count = tf.reduce_sum(tf.cast(is_begin, tf.int32))
     begin_units = tf.where(is_begin)[:, 0]
@@ -179,7 +177,7 @@ def decode_entities(
     member_entity = tf.boolean_mask(tf.gather(entity_of_unit, unit), token_in_entity)
     member_end = tf.boolean_mask(tf.cast(end.flat_values, tf.int32), token_in_entity)
     tag_of_token = tf.gather(tags, unit)
-    tag_of_token = tf.where(is_first | tf.equal(tag_of_token, 0), tag_of_token, tag_of_token + tag_of_token % 2)
+    tag_of_token = tf.where(is_first, tag_of_token, tf.gather(tf.constant(scheme.continued), tag_of_token))
     chosen = tf.gather(log_probabilities, tag_of_token, axis=1, batch_dims=1)
     mean_log_probability = tf.math.unsorted_segment_mean(
         tf.boolean_mask(chosen, token_in_entity), member_entity, entity_count
@@ -191,6 +189,6 @@ def decode_entities(
     return Entities(
         start=by_text(tf.gather(tf.cast(start.flat_values, tf.int32), tf.gather(first_tokens, begin_units))),
         end=by_text(tf.math.unsorted_segment_max(member_end, member_entity, entity_count)),
-        type_id=by_text((tf.gather(tags, begin_units) - 1) // 2),
+        type_id=by_text(tf.gather(type_ids, begin_units)),
         score=by_text(tf.exp(mean_log_probability)),
     )

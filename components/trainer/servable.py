@@ -25,14 +25,15 @@ class Servable(tf.Module):
     Args:
         tokenizer: the tokenizer of Transform.
         text_tagger: the trained model.
-        tags: the model's tags in id order.
+        tags: the model's tags in id order; O, B-x, I-x, B-y, I-y, .. unless `text_tagger` has a scheme for them.
     """
 
     def __init__(self, tokenizer: Tokenizer, text_tagger: TextTagger, tags: Sequence[str]) -> None:
         super().__init__()
         self._tokenizer = tokenizer
         self.text_tagger = text_tagger
-        self._types = tf.constant(entity_types(tags))
+        scheme = text_tagger.scheme
+        self._types = tf.constant(entity_types(tags) if scheme is None else scheme.types)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.TEXT)], autograph=False)
     def tag_texts(self, text: tf.Tensor) -> dict[str, tf.Tensor]:

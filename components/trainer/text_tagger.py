@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.trainer.decoding import Entities, decode_entities
+from components.trainer.label_scheme import LabelScheme
 from components.trainer.tagger import FusionTagger, TaggerOutput
 from components.trainer.windows import cut_windows
 
@@ -28,6 +29,7 @@ class TextTagger(tf.Module):
         overlap: tokens that neighbouring windows share.
         continuation: bool [vocabulary], which tokens continue a word; None lets entities end inside words.
         transitions: float32 [K+1, K+1], see `decode_tags`; None adds nothing.
+        scheme: what the labels mean; None takes them for O, B-x, I-x, B-y, I-y, ..
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class TextTagger(tf.Module):
         overlap: int,
         continuation: tuple[bool, ...] | None,
         transitions: np.ndarray | None = None,
+        scheme: LabelScheme | None = None,
     ) -> None:
         super().__init__()
         self.tagger = tagger
@@ -49,6 +52,7 @@ class TextTagger(tf.Module):
         self._overlap = overlap
         self._chunk_tokens = max(CHUNK_TOKENS, tagger.encoder_config.max_positions)
         self._transitions = transitions
+        self.scheme = scheme
         self._continuation = None if continuation is None else tf.constant(continuation)
 
     def tag_rows(self, token_ids: tf.Tensor, row_lengths: tf.Tensor) -> TaggerOutput:
@@ -107,7 +111,7 @@ class TextTagger(tf.Module):
         continues_word = None
         if self._continuation is not None:
             continues_word = tf.gather(self._continuation, token_ids.flat_values)
-        return decode_entities(logits, start, end, continues_word, self._transitions)
+        return decode_entities(logits, start, end, continues_word, self._transitions, self.scheme)
 
     def find_entities(self, token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor) -> Entities:
         """Finds the entities of texts from their tokens: int32 [B, (tokens)] each, offsets in code points."""

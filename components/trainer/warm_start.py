@@ -66,6 +66,12 @@ def _check_card(version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[st
             f"trainer.warm_start: {version} has another vocabulary. A learned vocabulary changes with the corpus: give "
             "a fixed one as transform.vocabulary"
         )
+    labels = tuple(card.model.get("labels", tags))
+    if labels != tuple(tags):
+        raise CheckpointError(
+            f"trainer.warm_start: {version} has the labels {', '.join(labels)}, and training has {', '.join(tags)}; "
+            "train once without warm_start"
+        )
     types = tuple(tag[2:] for tag in tags if tag.startswith("B-"))
     if card.types != types:
         raise CheckpointError(

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.trainer.decoding import (
-    allowed_transitions,
     decode_entities,
     decode_tags,
     entity_types,
     transition_scores,
 )
+from components.trainer.label_scheme import bio_scheme
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 
@@ -165,7 +165,7 @@ def test_the_score_is_the_geometric_mean_of_the_tags_probabilities():
 
 
 def test_transitions():
-    allowed = allowed_transitions(5)
+    allowed = bio_scheme(5).allowed
     pairs = {(TAGS[i], TAGS[j]) for i in range(5) for j in range(5) if not allowed[i, j]}
     assert pairs == {(before, f"I-{name}") for name in ("LOC", "PER") for before in TAGS if name not in before}
     assert [TAGS[j] for j in range(5) if allowed[5, j]] == ["O", "B-LOC", "B-PER"]
