@@ -20,7 +20,8 @@ class InfraValidatorSettings:
         batch_sizes: texts of one request; each size is tried with the same sentences.
         tolerance: how far floats of server and model may differ, absolute and relative; whole numbers and strings have
             to be equal.
-        load_seconds: how long the server may take to load the model.
+        load_seconds: how long the server may take to load the model and answer its warm-up requests; generous, because a
+            server that ends is noticed at once, and a busy machine must not refuse a good model.
         request_seconds: how long one request may take.
         maximum_milliseconds: the longest median time of a request with one text; None sets no bound.
 
@@ -33,8 +34,8 @@ class InfraValidatorSettings:
     texts: int = 16
     batch_sizes: tuple[int, ...] = (1, 4, 16)
     tolerance: float = 1e-4
-    load_seconds: float = 120.0
-    request_seconds: float = 30.0
+    load_seconds: float = 600.0
+    request_seconds: float = 120.0
     maximum_milliseconds: float | None = None
 
     def __post_init__(self) -> None:
