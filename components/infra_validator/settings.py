@@ -20,8 +20,8 @@ class InfraValidatorSettings:
         batch_sizes: texts of one request; each size is tried with the same sentences.
         tolerance: how far floats of server and model may differ, absolute and relative; whole numbers and strings have
             to be equal.
-        load_seconds: how long the server may take to load the model and answer its warm-up requests; generous, because a
-            server that ends is noticed at once, and a busy machine must not refuse a good model.
+        load_seconds: how long the server may take to load the model and answer its warm-up requests; generous,
+            because a server that ends is noticed at once, and a busy machine must not refuse a good model.
         request_seconds: how long one request may take.
         maximum_milliseconds: the longest median time of a request with one text; None sets no bound.
 
