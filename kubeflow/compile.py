@@ -102,22 +102,22 @@ def compile_pipeline(
             use_pipeline_spec_2_1=True,
         )
     )
-    runner.set_exit_handler(
-        report_end(
-            final_status=FinalStatusStr(), run_name=_RUN_NAME, run_id=_RUN_ID, notify_url=settings.notify_url
-        ).with_id(EXIT_HANDLER)
-    )
+    if settings.exit_handler:
+        runner.set_exit_handler(
+            report_end(
+                final_status=FinalStatusStr(), run_name=_RUN_NAME, run_id=_RUN_ID, notify_url=settings.notify_url
+            ).with_id(EXIT_HANDLER)
+        )
     specification = runner.run(pipeline, write_out=False)["pipelineSpec"]
     # Not by TFX's map of images, which warns about what is right and is silent about ids that do not exist.
     _containers(specification)[_label(TRAINER)]["image"] = images.trainer or images.default
     check_images(specification, images)
-    parameters = [
-        *runtime_parameters(configuration, constants(specification)),
-        RuntimeParameter(
-            "notify_url", STRING, settings.notify_url, "receives a POST at the end of the run; empty for none",
-            EXIT_HANDLER, ("notify_url",),
-        ),
-    ]  # fmt: skip
+    parameters = list(runtime_parameters(configuration, constants(specification)))
+    if settings.exit_handler:
+        meaning = "receives a POST at the end of the run; empty for none"
+        parameters.append(
+            RuntimeParameter("notify_url", STRING, settings.notify_url, meaning, EXIT_HANDLER, ("notify_url",))
+        )
     insert(specification, parameters)
     update_arguments(specification)
     set_resources(specification, settings, gpu_image=images.trainer is not None)

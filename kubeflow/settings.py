@@ -98,6 +98,8 @@ class KubeflowSettings:
         volumes: claims that every task mounts. Files below a mount are not looked for when the pipeline is compiled.
         image_pull_policy: Always, IfNotPresent or Never; "" leaves it to the cluster.
         image_pull_secret: name of a secret with the registry's account; "" for none.
+        exit_handler: whether a task at the end of each run, also of a failed one, reports how it ended. It makes the
+            pipeline a DAG within a DAG; without it the tasks stand in the root.
         notify_url: receives a JSON object at the end of each run, by POST; "" only logs it. A runtime parameter.
 
     Raises:
@@ -108,6 +110,7 @@ class KubeflowSettings:
     volumes: tuple[VolumeSettings, ...] = ()
     image_pull_policy: str = ""
     image_pull_secret: str = ""
+    exit_handler: bool = True
     notify_url: str = ""
 
     def __post_init__(self) -> None:
@@ -116,6 +119,7 @@ class KubeflowSettings:
         mounts = [posixpath.normpath(volume.mount) for volume in self.volumes]
         check(len(set(mounts)) == len(mounts), "volumes", "a mount path for each claim", mounts)
         is_url = self.notify_url.startswith(("http://", "https://"))
+        check(self.exit_handler or not self.notify_url, "notify_url", "nothing without exit_handler", self.notify_url)
         check(not self.notify_url or is_url, "notify_url", "an http:// or https:// URL", self.notify_url)
 
     def is_mounted(self, path: str) -> bool:

@@ -351,3 +351,18 @@ def test_spans_are_resolved_in_the_task(tiny_configuration: Path, tmp_path: Path
     assert examples["metadata"]["custom:span"] == expected
     # The fingerprint of the local run, which covers the contents.
     assert "split:train,sha256:" in examples["metadata"]["input_fingerprint"]
+
+
+def test_without_an_exit_handler_the_tasks_stand_in_the_root(configuration: Configuration) -> None:
+    settings = KubeflowSettings(exit_handler=False)
+    text = compile_pipeline(configuration, settings, IMAGES, pipeline_root="s3://bucket/ner")
+    assert not findings(text)
+    specification = next(yaml.safe_load_all(text))
+    assert "Trainer" in specification["root"]["dag"]["tasks"]
+    assert EXIT_HANDLER not in specification["components"]
+    assert "notify_url" not in specification["root"]["inputDefinitions"]["parameters"]
+
+
+def test_a_notification_needs_the_exit_handler() -> None:
+    with pytest.raises(SettingsError, match="notify_url"):
+        KubeflowSettings(exit_handler=False, notify_url="https://hooks.example/ner")
