@@ -96,7 +96,7 @@ def _report(configuration: Configuration, pipeline: Pipeline, runs: list[Compone
     return RunReport(
         test=test,
         blessed=model_blessing.blessed and validation.blessed,
-        refusals=(*map(str, model_blessing.failures), *validation.refusals),
+        refusals=(*map(str, model_blessing.failures), *validation.refusals) or push.refusals,
         unaligned={name: each.unaligned for name, each in alignment.items()},
         version_path=Path(push.destination) if push.destination else None,
         seconds={component_run.component: component_run.seconds for component_run in runs},

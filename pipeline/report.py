@@ -21,7 +21,7 @@ class RunReport:
     Args:
         test: strict scores on the test split.
         blessed: whether every gate passed.
-        refusals: why it did not, one sentence each.
+        refusals: why nothing was pushed, one sentence each: gates that failed, or what the Pusher had against it.
         unaligned: by split, how many gold entities no run of word pieces covers exactly; scores count them as missed.
         version_path: where the pushed model lies; None if nothing was pushed.
         seconds: wall-clock seconds by component.
@@ -68,12 +68,12 @@ def print_report(report: RunReport, console: Console) -> None:
         console.print("[bold green]blessed[/]: every gate passed")
     else:
         console.print("[bold red]not blessed[/]")
-        for refusal in report.refusals:
-            console.print(f"  {refusal}", markup=False)
     if report.version_path:
         console.print(f"model: {report.version_path}", markup=False)
     else:
-        console.print("nothing was pushed")
+        console.print("nothing was pushed:")
+    for refusal in report.refusals:
+        console.print(f"  {refusal}", markup=False)
 
 
 def _cells(counts: Counts) -> tuple[str, ...]:
