@@ -108,7 +108,7 @@ RULES: dict[str, list[str]] = {
     "season": ["spring", "summer", "winter"],
     "decade": list("245678"),
     "title": ["President", "Dr.", "Professor", "Mayor", "Captain", "Judge"],
-    "job": ["spokesman", "engineer", "coach", "reporter", "director", "teacher"],
+    "job": ["spokesman", "designer", "coach", "reporter", "director", "teacher"],
     "thing": ["plan", "report", "contract", "exhibition", "match", "course", "study", "bridge", "festival"],
     "number": ["three", "12", "4,500", "hundreds", "two"],
     "money": ["$ 3 million", "$ 12.8 billion", "99 euros"],

@@ -24,7 +24,8 @@ class ReadingSettings:
     """How to read annotated text.
 
     Args:
-        format: `conll` (a token and its tag a line), `json_lines` (an object a line), or `auto`: by content.
+        format: `conll` (a token and its tag a line; also `iob2`), `json_lines` (an object a line; also `jsonl`), or
+            `auto`: by content.
         encoding: of the files; a byte order mark is accepted.
         scheme: of the tags in columns; `auto`: by evidence of the whole file.
         tag_column: the column of the tags, counted from 1; None: by evidence of the whole file.
@@ -41,7 +42,7 @@ class ReadingSettings:
         SettingsError: a value is impossible.
     """
 
-    format: Literal["auto", "conll", "json_lines"] = "auto"
+    format: Literal["auto", "conll", "json_lines", "iob2", "jsonl"] = "auto"
     encoding: str = "utf-8"
     scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BMES"] = "auto"
     tag_column: int | None = None
@@ -53,6 +54,8 @@ class ReadingSettings:
     ignore_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Files are called by their endings; inside, each format has one name.
+        object.__setattr__(self, "format", {"iob2": "conll", "jsonl": "json_lines"}.get(self.format, self.format))
         choices: dict[str, tuple[str, ...]] = {
             "format": ("auto", "conll", "json_lines"),
             "scheme": ("auto", *Scheme.__args__),  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ OVERRIDES: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "--train": (("data", "train"), str, "training texts; without --dev and --test these are cut from it"),
     "--dev": (("data", "dev"), str, "texts that choose the best checkpoint"),
     "--test": (("data", "test"), str, "texts that are scored"),
-    "--format": (("data", "format"), str, "auto, conll or json_lines"),
+    "--format": (("data", "format"), str, "auto, conll or jsonl"),
     "--encoder": (("trainer", "encoder"), str, "folder of a pretrained encoder"),
     "--output": (("output",), str, "folder for everything that the run leaves"),
     "--epochs": (("trainer", "epochs"), int, "passes over the training texts"),

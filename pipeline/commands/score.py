@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `fusion-ner score`."""
     parser.add_argument("--gold", required=True, metavar="FILE", help="annotated text; every entity in it counts")
     parser.add_argument(
-        "--format", default="auto", choices=("auto", "conll", "json_lines"), help="format of FILE (default: by content)"
+        "--format",
+        default="auto",
+        choices=("auto", "conll", "json_lines", "iob2", "jsonl"),
+        help="format of FILE (default: by content)",
     )
     parser.add_argument(
         "--scheme",

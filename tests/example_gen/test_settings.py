@@ -106,3 +106,8 @@ def test_input_patterns(files: dict[str, str], base: str, patterns: list[str]) -
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert input_patterns({"train": "data/../a.txt"}) == (os.getcwd(), {"train": "a.txt"})
+
+
+@pytest.mark.parametrize(("name", "expected"), [("jsonl", "json_lines"), ("iob2", "conll"), ("conll", "conll")])
+def test_formats_are_known_by_the_endings_of_their_files(name: Any, expected: str) -> None:
+    assert ReadingSettings(format=name).format == expected
