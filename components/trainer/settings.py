@@ -86,6 +86,8 @@ class TrainerSettings:
             version, or for None, training starts from the encoder. Vocabulary and entity types must be that version's.
         fusion: how the encoder's layers are combined: "dynamic" weighs them anew for every token, "static" once for
             the model, "last" takes the last layer only.
+        loss: "masked" is the mean over the tokens of the texts. "seed" is the mean over all positions of a batch padded
+            to the window, padding, [CLS] and [SEP] with the tag O: for reproduction, slow, and without overlap.
         epochs: passes over the training texts.
         learning_rate: peak of the schedule; None takes 5e-4 for random weights and 5e-5 for pretrained ones.
         head_learning_rate: peak for the fusion and the classifier; None takes `learning_rate` for random weights and
@@ -97,7 +99,8 @@ class TrainerSettings:
         dropout: rate of all dropouts; None takes the encoder's own (0.1 for random weights).
         seed: of initial weights, order of the data and dropout.
         window: tokens of a window, special ones included; None takes the encoder's positions, at most 512.
-        window_overlap: tokens that neighbouring windows share; None takes a quarter of the window.
+        window_overlap: tokens that neighbouring windows share; None takes a quarter of the window, or 0 for
+            the seed's loss, which counts every position.
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
@@ -118,6 +121,7 @@ class TrainerSettings:
     random_encoder: RandomEncoderSettings = dataclasses.field(default_factory=RandomEncoderSettings)
     warm_start: str | None = None
     fusion: Literal["dynamic", "static", "last"] = "dynamic"
+    loss: Literal["masked", "seed"] = "masked"
     epochs: int = 10
     learning_rate: float | None = None
     head_learning_rate: float | None = None
@@ -160,6 +164,12 @@ class TrainerSettings:
             self.window_overlap is None or self.window_overlap >= 0,
             "window_overlap",
             "0 or more tokens",
+            self.window_overlap,
+        )
+        check(
+            self.loss == "masked" or not self.window_overlap,
+            "window_overlap",
+            '0 or null with the loss "seed", which counts every position once',
             self.window_overlap,
         )
         if self.window is not None and self.window_overlap is not None:
@@ -206,7 +216,9 @@ class TrainerSettings:
         """
         window = min(512, max_positions) if self.window is None else self.window
         check(window <= max_positions, "window", f"at most {max_positions}, the encoder's positions", window)
-        overlap = window // 4 if self.window_overlap is None else self.window_overlap
+        overlap = self.window_overlap
+        if overlap is None:
+            overlap = window // 4 if self.loss == "masked" else 0
         check(overlap < window - 2, "window_overlap", f"less than {window - 2}", overlap)
         check(
             self.batch_tokens >= window, "batch_tokens", f"at least {window}, the tokens of a window", self.batch_tokens

@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from components import progress as console
 from components.trainer.dropout import dropout_scope
 from components.trainer.evaluation import evaluator_of
-from components.trainer.loss import token_loss
+from components.trainer.loss import pad_rows, token_loss
 from components.trainer.optimizer import AdamW, Schedule
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -71,9 +72,10 @@ def train(
         TrainingStateError: the state of an earlier run cannot be read.
     """
     tagger = text_tagger.tagger
-    plans = [_plan(corpus.windows, settings, epoch) for epoch in range(settings.epochs)]
+    padded_length = settings.window_size(tagger.encoder_config.max_positions)[0] if settings.loss == "seed" else None
+    plans = [_plan(corpus.windows, settings, epoch, padded_length) for epoch in range(settings.epochs)]
     optimizer = _optimizer(tagger, settings, total_steps=sum(map(len, plans)))
-    step = train_step(tagger, optimizer, seed=settings.seed)
+    step = train_step(tagger, optimizer, seed=settings.seed, padded_length=padded_length)
     evaluate = evaluator_of(text_tagger, corpus.tags)
     state = TrainingState(state_directory, tagger, optimizer)
     progress = state.restore()
@@ -117,14 +119,26 @@ def train(
     return progress, state
 
 
-def train_step(tagger: FusionTagger, optimizer: AdamW, *, seed: int) -> TrainStep:
-    """Returns the function of one training step: it takes a batch and returns loss sum, tokens and gradient norm."""
+def train_step(tagger: FusionTagger, optimizer: AdamW, *, seed: int, padded_length: int | None = None) -> TrainStep:
+    """Returns the function of one training step: it takes a batch and returns loss sum, positions and gradient norm.
+
+    Args:
+        tagger: the model.
+        optimizer: of its weights.
+        seed: of dropout.
+        padded_length: the length to which rows are padded for the seed's loss; None pads nothing.
+    """
     variables = list(tagger.trainable_variables)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 3, autograph=False)
     def step(token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with tf.GradientTape() as tape, dropout_scope(seed, optimizer.step):
-            logits = tagger(token_ids, row_lengths, training=True).logits
+            attended_lengths = None
+            if padded_length is not None:
+                token_ids, row_lengths, attended_lengths, tag_ids = pad_rows(
+                    token_ids, row_lengths, tag_ids, length=padded_length
+                )
+            logits = tagger(token_ids, row_lengths, attended_lengths=attended_lengths, training=True).logits
             loss_sum, tokens = token_loss(logits, tag_ids)
             loss = loss_sum / tf.cast(tf.maximum(tokens, 1), tf.float32)
         norm = optimizer.apply(tape.gradient(loss, variables))
@@ -174,8 +188,10 @@ class LearningCurves:
         self._writer.close()
 
 
-def _plan(windows: TrainingWindows, settings: TrainerSettings, epoch: int) -> list:
-    return epoch_batches(windows.lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, epoch=epoch)
+def _plan(windows: TrainingWindows, settings: TrainerSettings, epoch: int, padded_length: int | None) -> list:
+    # A padded batch holds as many tokens as it has positions.
+    lengths = windows.lengths if padded_length is None else np.full_like(windows.lengths, padded_length)
+    return epoch_batches(lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, epoch=epoch)
 
 
 def _optimizer(tagger: FusionTagger, settings: TrainerSettings, *, total_steps: int) -> AdamW:

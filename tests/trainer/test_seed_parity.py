@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from components.trainer.checkpoint_google_research import google_research_names, load_seed_checkpoint, seed_names
 from components.trainer.encoder_config import EncoderConfig
+from components.trainer.loss import NO_TAG, pad_rows, token_loss
 from components.trainer.packing import plan_rows
 from components.trainer.tagger import FusionTagger
 
@@ -161,6 +162,28 @@ def test_loss_over_all_positions_and_its_gradients_are_the_seeds(comparison: Com
         worst = max(worst, np.abs(ours - theirs).max() / scale)
         np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-3, err_msg=name)
     print(f"loss: difference {abs(float(loss) - comparison.seed['loss']):.1e}; gradients: largest {worst:.1e} of scale")
+
+
+def test_the_loss_of_packed_rows_padded_for_it_is_the_seeds(comparison: Comparison) -> None:
+    """The Trainer's option `loss: seed`, against the seed's logits, with O at all positions that have no tag."""
+    lengths = np.array(comparison.size.row_lengths)
+    has_tag = comparison.real & (np.arange(lengths.max()) > 0) & (np.arange(lengths.max()) < lengths[:, np.newaxis] - 1)
+    tag_ids = np.where(has_tag, comparison.labels, NO_TAG)[comparison.real]
+    rows = pad_rows(
+        tf.constant(comparison.token_ids[comparison.real], tf.int32),
+        tf.constant(lengths, tf.int32),
+        tf.constant(tag_ids, tf.int32),
+        length=int(lengths.max()),
+    )
+    logits = comparison.tagger(rows.token_ids, rows.row_lengths, attended_lengths=rows.attended_lengths).logits
+    loss_sum, positions = token_loss(logits, rows.tag_ids)
+
+    seed = comparison.seed["logits"]
+    log_probabilities = seed - np.log(np.exp(seed).sum(axis=-1, keepdims=True))
+    labels = np.where(has_tag, comparison.labels, 0)
+    expected = -np.take_along_axis(log_probabilities, labels[..., np.newaxis], axis=-1).mean()
+    assert int(positions) == comparison.real.size
+    assert abs(float(loss_sum) / int(positions) - expected) < 1e-5
 
 
 def test_every_tensor_of_the_model_reaches_its_weight(comparison: Comparison) -> None:

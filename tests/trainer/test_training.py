@@ -58,6 +58,25 @@ def test_a_tiny_corpus_is_learnt(corpus, tiny_vocabulary, tiny_settings, tmp_pat
     assert list((tmp_path / "log").glob("events.out.tfevents.*"))
 
 
+def test_the_loss_of_the_seed_trains_too(training_arguments, tiny_vocabulary, tiny_tags, tiny_settings, tmp_path):
+    train_texts, dev_texts = (
+        read_texts(files, split=split)
+        for split, files in (("train", training_arguments.train_files), ("dev", training_arguments.eval_files))
+    )
+    windows = training_windows(train_texts, cls_id=2, sep_id=3, window=8, overlap=0)
+    settings = dataclasses.replace(tiny_settings, loss="seed")
+    text_tagger = make_tagger(tiny_vocabulary, tiny_tags, settings)
+    progress, _ = train(
+        text_tagger,
+        Corpus(windows, dev_texts, tiny_tags),
+        settings,
+        state_directory=str(tmp_path / "state"),
+        log_directory=str(tmp_path / "log"),
+    )
+    assert progress.history[-1].loss < 0.5 * progress.history[0].loss
+    assert progress.best.f1 > 0.5
+
+
 def test_a_killed_training_resumes_and_ends_as_if_nothing_had_happened(
     corpus, tiny_vocabulary, tiny_settings, training_arguments, tmp_path
 ):
