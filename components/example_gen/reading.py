@@ -12,7 +12,7 @@ from components.example_gen.decoding import decode_lines
 from components.example_gen.json_lines import read_json_lines
 from components.example_gen.settings import REMOTE, Format, ReadingSettings
 
-READERS: Mapping[Format, Callable[[Sequence[str], str, ReadingSettings], Corpus]] = {
+READERS: Mapping[str, Callable[[Sequence[str], str, ReadingSettings], Corpus]] = {
     "conll": read_conll,
     "json_lines": read_json_lines,
 }
