@@ -27,6 +27,8 @@ EXIT_FAILURE = 255
 
 _GRACE_SECONDS = 5.0
 _MOST_REQUESTS = 1000
+# Requests wait in a thread each until they run together; with fewer threads there is little to merge.
+_LEAST_THREADS = 32
 _SWITCH_SECONDS = 0.0005
 
 
@@ -156,7 +158,9 @@ def _start_grpc(flags: Flags, manager: Any) -> Any:
     from serving.embedded.status import StatusError
 
     server = grpc.server(
-        futures.ThreadPoolExecutor(flags.grpc_max_threads or 4 * (os.cpu_count() or 1), thread_name_prefix="grpc"),
+        futures.ThreadPoolExecutor(
+            flags.grpc_max_threads or max(4 * (os.cpu_count() or 1), _LEAST_THREADS), thread_name_prefix="grpc"
+        ),
         handlers=[ServingApi(manager, health=flags.enable_grpc_healthcheck_service)],
         # Requests beyond the threads wait, but not without bound: each holds its message in memory.
         maximum_concurrent_rpcs=_MOST_REQUESTS,

@@ -35,7 +35,9 @@ class Flags:
     load_retry_interval_micros: int = dataclasses.field(
         default=60_000_000, metadata={"help": "microseconds between retries"}
     )
-    grpc_max_threads: int = dataclasses.field(default=0, metadata={"help": "threads for gRPC; 0: 4 x CPUs"})
+    grpc_max_threads: int = dataclasses.field(
+        default=0, metadata={"help": "threads for gRPC; 0: 4 x CPUs, at least 32"}
+    )
     enable_grpc_healthcheck_service: bool = dataclasses.field(default=False, metadata={"help": "serve grpc.health.v1"})
     enable_model_warmup: bool = dataclasses.field(
         default=True, metadata={"help": "replay assets.extra/tf_serving_warmup_requests before a version serves"}

@@ -19,6 +19,8 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow.python.saved_model import loader_impl
 
+from components import features
+from serving.embedded.batching import Batcher, is_tagger
 from serving.embedded.status import StatusError, status_error_from_tensorflow
 from serving.embedded.tensors import dtype_name
 
@@ -107,7 +109,11 @@ class LoadedModel:
             fetch=[signature.outputs[name].name for name in output_names],
         )
         options.run_options.timeout_in_ms = timeout_ms
-        return self._session._make_callable_from_options(options)
+        run = self._session._make_callable_from_options(options)
+        # A time limit is one request's own: such requests, those over REST, are not merged.
+        if timeout_ms or features.ENTITY_COUNT not in output_names or not is_tagger(signature):
+            return run
+        return Batcher(run, output_names.index(features.ENTITY_COUNT))
 
 
 def _load(path: Path, session: tf.compat.v1.Session) -> dict[str, Any]:

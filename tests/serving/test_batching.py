@@ -1,0 +1,161 @@
+"""Requests that wait while a run is under way are merged; nobody's answer or error changes by it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from serving.embedded.batching import Batcher, is_tagger
+
+
+def tag(texts: np.ndarray) -> list[np.ndarray]:
+    """Answers as the tagger does: count [B] and start [B, E]; each letter of a text is an entity."""
+    counts = np.array([len(text) for text in texts])
+    columns = np.arange(counts.max(initial=0))
+    return [counts, np.where(columns < counts[:, None], columns, -1)]
+
+
+class Session:
+    """A model whose first run waits until it is let go on, so that requests queue up behind it."""
+
+    def __init__(self, answer: Callable[[np.ndarray], list[np.ndarray]] = tag) -> None:
+        self.runs: list[int] = []
+        self.first_is_running = threading.Event()
+        self.go_on = threading.Event()
+        self._answer = answer
+
+    def __call__(self, texts: np.ndarray) -> list[np.ndarray]:
+        self.runs.append(len(texts))
+        if len(self.runs) == 1:
+            self.first_is_running.set()
+            assert self.go_on.wait(10)
+        return self._answer(texts)
+
+
+def texts_array(*texts: bytes) -> np.ndarray:
+    return np.array(texts, object)
+
+
+def behind_a_run(session: Session, requests: Sequence[np.ndarray]) -> list[Future[Any]]:
+    """Sends one text, then, while it runs, `requests`; returns the futures of `requests`, all of them done."""
+    batcher = Batcher(session, 0)
+    with ThreadPoolExecutor(len(requests) + 1) as pool:
+        first = pool.submit(batcher, texts_array(b"first"))
+        assert session.first_is_running.wait(10)
+        futures = []
+        for request in requests:
+            futures.append(pool.submit(batcher, request))
+            deadline = time.monotonic() + 10
+            while len(batcher._waiting) < len(futures):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        session.go_on.set()
+    assert first.result()[0].tolist() == [5]
+    assert batcher._running == 0
+    assert not batcher._waiting
+    return futures
+
+
+def assert_answered_as_alone(futures: Sequence[Future[Any]], requests: Sequence[np.ndarray]) -> None:
+    for future, request in zip(futures, requests, strict=True):
+        for received, expected in zip(future.result(), tag(request), strict=True):
+            np.testing.assert_array_equal(received, expected)
+
+
+def test_what_waits_runs_together_and_is_answered_as_alone() -> None:
+    session = Session()
+    requests = [texts_array(b"a"), texts_array(b"", b"abc"), texts_array(b""), texts_array(b"abcd")]
+    assert_answered_as_alone(behind_a_run(session, requests), requests)
+    assert session.runs == [1, 5]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(texts_array(b"abc"), id="one text"),
+        pytest.param(texts_array(), id="no text"),
+        pytest.param(texts_array(*[b"ab"] * 100), id="many texts"),
+        pytest.param(texts_array(b"a" * 20_000), id="a long text"),
+    ],
+)
+def test_a_lone_request_runs_at_once(request_: np.ndarray) -> None:
+    session = Session()
+    session.go_on.set()
+    for received, expected in zip(Batcher(session, 0)(request_), tag(request_), strict=True):
+        np.testing.assert_array_equal(received, expected)
+    assert session.runs == [len(request_)]
+
+
+def test_long_texts_do_not_wait_for_short_ones() -> None:
+    session = Session()
+    batcher = Batcher(session, 0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(batcher, texts_array(b"first"))
+        assert session.first_is_running.wait(10)
+        assert batcher(texts_array(b"a" * 20_000))[0].tolist() == [20_000]
+        session.go_on.set()
+    assert first.result()[0].tolist() == [5]
+
+
+def test_a_failing_request_fails_alone() -> None:
+    def refuse_capitals(texts: np.ndarray) -> list[np.ndarray]:
+        for text in texts:
+            if text.isupper():
+                raise ValueError(f"{text!r} is loud")
+        return tag(texts)
+
+    requests = [texts_array(b"a"), texts_array(b"LOUD"), texts_array(b"bc")]
+    good, bad, also_good = behind_a_run(Session(refuse_capitals), requests)
+    assert_answered_as_alone([good, also_good], [requests[0], requests[2]])
+    with pytest.raises(ValueError, match="LOUD"):
+        bad.result()
+
+
+def test_outputs_without_a_row_for_each_text_are_not_divided() -> None:
+    session = Session(lambda texts: [output[:1] for output in tag(texts)])
+    futures = behind_a_run(session, [texts_array(b"a"), texts_array(b"bc")])
+    assert [future.result()[0].tolist() for future in futures] == [[1], [2]]
+
+
+def test_merged_runs_are_bounded() -> None:
+    session = Session()
+    requests = [
+        texts_array(*[b"a"] * 40),
+        texts_array(*[b"b"] * 40),
+        texts_array(*[b"c"] * 20),
+        texts_array(b"d" * 9000),
+    ]
+    requests.append(requests[-1])
+    assert_answered_as_alone(behind_a_run(session, requests), requests)
+    assert session.runs == [1, 40, 61, 1]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "expected"),
+    [
+        pytest.param({"text": [-1]}, {"entity_count": [-1], "entity_start": [-1, -1]}, True, id="the tagger"),
+        pytest.param({"text": [-1]}, {"entity_count": [-1], "total": []}, False, id="a scalar output"),
+        pytest.param({"text": [-1]}, {"entity_count": [-1], "first": [1, -1]}, False, id="an output of fixed length"),
+        pytest.param({"text": [-1]}, {"entity_count": None}, False, id="an output of unknown rank"),
+        pytest.param({"text": []}, {"entity_count": [-1]}, False, id="a scalar input"),
+        pytest.param({"text": [-1], "k": [-1]}, {"entity_count": [-1]}, False, id="one more input"),
+        pytest.param({"text": [-1]}, {"logits": [-1, -1]}, False, id="another model"),
+    ],
+)
+def test_signatures_that_are_merged(
+    inputs: dict[str, list[int]], outputs: dict[str, list[int] | None], expected: bool
+) -> None:
+    signature = meta_graph_pb2.SignatureDef()
+    for infos, shapes in ((signature.inputs, inputs), (signature.outputs, outputs)):
+        for name, shape in shapes.items():
+            infos[name].tensor_shape.unknown_rank = shape is None
+            for length in shape or ():
+                infos[name].tensor_shape.dim.add(size=length)
+    assert is_tagger(signature) is expected
