@@ -1,0 +1,75 @@
+"""What the benchmarks of serving share: texts, the process of the clients, percentiles, the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.example_gen.reading import read_annotated_text
+
+
+@dataclass(frozen=True)
+class Load:
+    """Result of one run of clients: (start, seconds) of each answered request, failures by kind, retries."""
+
+    requests: tuple[tuple[float, float], ...]
+    failures: dict[str, int]
+    retries: int
+
+    @property
+    def milliseconds(self) -> list[float]:
+        """Durations of the answered requests."""
+        return [1000 * seconds for _, seconds in self.requests]
+
+    @property
+    def per_second(self) -> float:
+        """Answers a second, from the first start to the last end."""
+        first = min(start for start, _ in self.requests)
+        return len(self.requests) / (max(start + seconds for start, seconds in self.requests) - first)
+
+
+def read_texts(path: Path) -> list[str]:
+    """Returns the texts of an annotated file in any format that the pipeline reads, empty ones left out."""
+    return [example.text for example in read_annotated_text(str(path)) if example.text.strip()]
+
+
+def start_load(target: str, texts: Path, *options: str) -> subprocess.Popen[str]:
+    """Starts `bench.load_client` on a file written by `write_texts`; its output is read by `finish_load`."""
+    command = [sys.executable, "-m", "bench.load_client", f"--target={target}", f"--texts={texts}", *options]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def finish_load(process: subprocess.Popen[str]) -> Load:
+    """Ends the clients' standard input, waits for them and returns what they recorded."""
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the clients ended with status {process.returncode}")
+    record = json.loads(output)
+    return Load(tuple((start, seconds) for start, seconds in record["requests"]), record["failures"], record["retries"])
+
+
+def write_texts(texts: Sequence[str], path: Path) -> Path:
+    """Writes the texts for the clients."""
+    path.write_text(json.dumps(list(texts)), encoding="utf-8")
+    return path
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Returns the value that `share` (0 to 1) of `values` do not exceed.
+
+    Example:
+        >>> percentile([4.0, 1.0, 3.0, 2.0], 0.5)
+        2.0
+    """
+    ordered = sorted(values)
+    return ordered[max(0, min(len(ordered) - 1, -int(-share * len(ordered) // 1) - 1))]
+
+
+def machine() -> str:
+    """Returns the number of cores and the load average, which tells what else was running."""
+    return f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f} over the last minute"
