@@ -26,11 +26,16 @@ TOKENIZER_ASSET = "tokenizer.json"  # {"lower_case": bool}
 SERVING_SIGNATURE = "serving_default"
 TOKENS_SIGNATURE = "tokens"
 EXAMPLES_SIGNATURE = "examples"
+EXPLAIN_SIGNATURE = "explain"
 
 # Tensors of the signatures.
 PADDING_MASK = "padding_mask"
 LOGITS = "logits"
 LAYER_WEIGHTS = "layer_weights"
+TOKEN_COUNT = "token_count"
+TOKEN_TEXT = "token_text"
+TAG_NAME = "tag_name"
+TAG_PROBABILITY = "tag_probability"
 ENTITY_COUNT = "entity_count"
 ENTITY_TEXT = "entity_text"
 ENTITY_SCORE = "entity_score"

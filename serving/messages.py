@@ -165,13 +165,13 @@ def tagged_texts(texts: Sequence[str], response: Any) -> list[TaggedText]:
         MalformedResponse: an output is missing, or its type, shape or values break the signature's contract.
     """
     rows = len(texts)
-    counts = _values(response, features.ENTITY_COUNT, protocol.DT_INT32, (rows,))
+    counts = output_values(response, features.ENTITY_COUNT, protocol.DT_INT32, (rows,))
     width = _width(response, rows)
-    starts = _values(response, features.ENTITY_START, protocol.DT_INT32, (rows, width))
-    ends = _values(response, features.ENTITY_END, protocol.DT_INT32, (rows, width))
-    types = _values(response, features.ENTITY_TYPE, protocol.DT_STRING, (rows, width))
-    words = _values(response, features.ENTITY_TEXT, protocol.DT_STRING, (rows, width))
-    scores = _values(response, features.ENTITY_SCORE, protocol.DT_FLOAT, (rows, width))
+    starts = output_values(response, features.ENTITY_START, protocol.DT_INT32, (rows, width))
+    ends = output_values(response, features.ENTITY_END, protocol.DT_INT32, (rows, width))
+    types = output_values(response, features.ENTITY_TYPE, protocol.DT_STRING, (rows, width))
+    words = output_values(response, features.ENTITY_TEXT, protocol.DT_STRING, (rows, width))
+    scores = output_values(response, features.ENTITY_SCORE, protocol.DT_FLOAT, (rows, width))
     version = response.model_spec.version.value if response.model_spec.HasField("version") else None
     results = []
     for row, (text, count) in enumerate(zip(texts, counts, strict=True)):
@@ -256,7 +256,8 @@ _FORMS = {
 }
 
 
-def _tensor(response: Any, name: str) -> Any:
+def output_tensor(response: Any, name: str) -> Any:
+    """Returns an output of a PredictResponse; raises MalformedResponse if it is missing."""
     if name not in response.outputs:
         have = ", ".join(sorted(response.outputs)) or "none"
         raise MalformedResponse(f"expected the output {name!r}; received {have}: is this model a tagger?")
@@ -264,15 +265,16 @@ def _tensor(response: Any, name: str) -> Any:
 
 
 def _width(response: Any, rows: int) -> int:
-    shape = _tensor(response, features.ENTITY_START).tensor_shape.dim
+    shape = output_tensor(response, features.ENTITY_START).tensor_shape.dim
     if len(shape) != 2 or shape[0].size != rows:
         received = [dimension.size for dimension in shape]
         raise MalformedResponse(f"{features.ENTITY_START}: expected shape [{rows}, E]; received {received}")
     return shape[1].size
 
 
-def _values(response: Any, name: str, dtype: int, shape: tuple[int, ...]) -> Sequence[Any]:
-    tensor = _tensor(response, name)
+def output_values(response: Any, name: str, dtype: int, shape: tuple[int, ...]) -> Sequence[Any]:
+    """Returns the values of an output, row by row; raises MalformedResponse unless it has this type and shape."""
+    tensor = output_tensor(response, name)
     type_name, typed_field, code = _FORMS[dtype]
     if tensor.dtype != dtype:
         raise MalformedResponse(f"{name}: expected {type_name}; received the data type number {tensor.dtype}")

@@ -14,6 +14,7 @@ import tensorflow as tf
 from components.features import (
     EXAMPLES,
     EXAMPLES_SIGNATURE,
+    EXPLAIN_SIGNATURE,
     PADDING_MASK,
     SERVING_SIGNATURE,
     TEXT,
@@ -70,6 +71,8 @@ def make_probes(examples: Sequence[bytes], batch_sizes: Sequence[int], signature
             for size in batch_sizes
             for start in range(0, len(texts), size)
         ]
+    if EXPLAIN_SIGNATURE in signatures and texts:
+        probes.append(Probe(EXPLAIN_SIGNATURE, {TEXT: _strings([b"", *texts])}, len(texts) + 1))
     if EXAMPLES_SIGNATURE in signatures and examples:
         probes.append(Probe(EXAMPLES_SIGNATURE, {EXAMPLES: _strings(examples)}, len(examples)))
     if TOKENS_SIGNATURE in signatures:

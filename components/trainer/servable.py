@@ -1,6 +1,7 @@
 """The exported model: a SavedModel whose signatures TF Serving answers.
 
-Axis letters: B texts, E entities of the text with most of them, S places of a padded row, K tags, L encoder layers.
+Axis letters: B texts, E entities of the text with most of them, S places of a padded row, T tokens of the text
+with most of them, K tags, L encoder layers.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Servable(tf.Module):
         super().__init__()
         self._tokenizer = tokenizer
         self.text_tagger = text_tagger
+        self._tags = tuple(tags)
         scheme = text_tagger.scheme
         self._types = tf.constant(entity_types(tags) if scheme is None else scheme.types)
 
@@ -52,7 +54,7 @@ class Servable(tf.Module):
             features.ENTITY_START: entities.start.to_tensor(-1),
             features.ENTITY_END: entities.end.to_tensor(-1),
             features.ENTITY_TYPE: self._type_names(entities).to_tensor(""),
-            features.ENTITY_TEXT: entity_texts(text, entities).to_tensor(""),
+            features.ENTITY_TEXT: cut_texts(text, entities.start, entities.end).to_tensor(""),
             features.ENTITY_SCORE: entities.score.to_tensor(0.0),
         }
 
@@ -124,6 +126,33 @@ class Servable(tf.Module):
         predicted = _joined(entities.start, entities.end, self._type_names(entities))
         return {features.GOLD_ENTITIES: gold.to_tensor(""), features.PREDICTED_ENTITIES: predicted.to_tensor("")}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.TEXT)], autograph=False)
+    def explain_texts(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Shows what the model says of every token by itself, before decoding: the signature `explain`.
+
+        Args:
+            text: string [B], as in `serving_default`.
+
+        Returns:
+            token_count int32 [B]; token_start, token_end int32 [B, T] in code points, end exclusive; token_text string
+            [B, T], cut out of the text; tag_name string [B, K], the same in every row; tag_probability float32
+            [B, T, K], which sums to 1 over K; layer_weights float32 [B, T, L], which sum to 1 over L. Rows are padded
+            with -1, "" and 0.
+        """
+        tokens = self._tokenizer(text)
+        output = self.text_tagger.tag_tokens(tokens.token_ids)
+        probabilities = tf.nn.softmax(output.logits)
+        return {
+            features.TOKEN_COUNT: tf.cast(tokens.start.row_lengths(), tf.int32),
+            features.TOKEN_START: tf.cast(tokens.start.to_tensor(-1), tf.int32),
+            features.TOKEN_END: tf.cast(tokens.end.to_tensor(-1), tf.int32),
+            features.TOKEN_TEXT: cut_texts(text, tokens.start, tokens.end).to_tensor(""),
+            # One row a text, so that a server that merges requests can cut the answer at the texts.
+            features.TAG_NAME: tf.tile(tf.constant([self._tags]), [tf.size(text), 1]),
+            features.TAG_PROBABILITY: tokens.start.with_flat_values(probabilities).to_tensor(0.0),
+            features.LAYER_WEIGHTS: tokens.start.with_flat_values(output.layer_weights).to_tensor(0.0),
+        }
+
     def _find_entities(self, text: tf.Tensor) -> Entities:
         tokens = self._tokenizer(text)
         return self.text_tagger.find_entities(tokens.token_ids, tokens.start, tokens.end)
@@ -132,13 +161,13 @@ class Servable(tf.Module):
         return entities.type_id.with_flat_values(tf.gather(self._types, entities.type_id.flat_values))
 
 
-def entity_texts(text: tf.Tensor, entities: Entities) -> tf.RaggedTensor:
-    """Cuts the entities out of their texts: string [B, (E)]; what is not UTF-8 comes out as U+FFFD."""
+def cut_texts(text: tf.Tensor, start: tf.RaggedTensor, end: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Cuts pieces, by their offsets in code points, out of texts: string [B, (E)]; what is not UTF-8 becomes U+FFFD."""
     code_points = tf.strings.unicode_decode(text, "UTF-8", errors="replace")  # [B, (code points)]
-    row_start = tf.gather(tf.cast(code_points.row_starts(), tf.int32), entities.start.value_rowids())
-    places = tf.ragged.range(row_start + entities.start.flat_values, row_start + entities.end.flat_values)
+    row_start = tf.gather(tf.cast(code_points.row_starts(), tf.int32), start.value_rowids())
+    places = tf.ragged.range(row_start + start.flat_values, row_start + end.flat_values)
     cut = places.with_flat_values(tf.gather(code_points.flat_values, places.flat_values))
-    return entities.start.with_flat_values(tf.strings.unicode_encode(cut, "UTF-8"))
+    return start.with_flat_values(tf.strings.unicode_encode(cut, "UTF-8"))
 
 
 def export(servable: Servable, directory: str | os.PathLike[str]) -> None:
@@ -154,6 +183,7 @@ def export(servable: Servable, directory: str | os.PathLike[str]) -> None:
             features.SERVING_SIGNATURE: servable.tag_texts,
             features.TOKENS_SIGNATURE: servable.tag_tokens,
             features.EXAMPLES_SIGNATURE: servable.compare_examples,
+            features.EXPLAIN_SIGNATURE: servable.explain_texts,
         },
     )
     check_serving_ops(directory)

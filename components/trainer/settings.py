@@ -48,8 +48,8 @@ class RandomEncoderSettings:
 class ServingWarmUpSettings:
     """The requests that travel with the model: a model server answers them before a version goes live.
 
-    `serving_default` gets one request for each length and batch size; `tokens` and `examples` get a few. Each swap of
-    versions waits for all of them.
+    `serving_default` gets one request for each length and batch size; `tokens`, `examples` and `explain` get a few.
+    Each swap of versions waits for all of them.
 
     Args:
         lengths: word pieces of a text.

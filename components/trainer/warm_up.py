@@ -31,6 +31,8 @@ def warm_up_requests(
 ) -> list[predict_pb2.PredictRequest]:
     """Returns the requests, small ones first: every signature gets its smallest one, `serving_default` all of them.
 
+    `explain` gets one only: it is asked by people, one text at a time.
+
     Args:
         vocabulary: the word pieces of which the texts are made.
         max_positions: most tokens of a row of the signature `tokens`, [CLS] and [SEP] included.
@@ -44,6 +46,9 @@ def warm_up_requests(
         _request(features.SERVING_SIGNATURE, **{features.TEXT: _strings([synthetic_text(vocabulary, length)] * size)})
         for length, size in kept
     ]
+    smallest_length, smallest_size = kept[0]
+    explained = _strings([synthetic_text(vocabulary, smallest_length)] * smallest_size)
+    requests.append(_request(features.EXPLAIN_SIGNATURE, **{features.TEXT: explained}))
     for length, size in few:
         example = _example(synthetic_text(vocabulary, length)).SerializeToString(deterministic=True)
         requests.append(_request(features.EXAMPLES_SIGNATURE, **{features.EXAMPLES: _strings([example] * size)}))

@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
     texts = [annotated.text for annotated in gold]
     try:
         if arguments.target is None:
-            predictions = _tag_in_process(_model_folder(arguments.model), texts)
+            predictions = _tag_in_process(model_folder(arguments.model), texts)
         else:
             predictions = _tag_on_server(arguments, texts)
         report = _compare(gold, predictions)
@@ -80,7 +80,8 @@ def _read_gold(arguments: argparse.Namespace) -> list[AnnotatedText]:
         raise UsageError(str(error)) from error
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
+    """Returns the folder of a SavedModel: `folder` itself, or the newest of the versions in it."""
     if (folder / "saved_model.pb").is_file():
         return folder
     versions = {parse_version(file.parent.name): file.parent for file in folder.glob("*/saved_model.pb")}

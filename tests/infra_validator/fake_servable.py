@@ -54,6 +54,10 @@ class FakeServable(tf.Module):
         cells = parsed[features.ID][:, tf.newaxis]
         return {features.GOLD_ENTITIES: cells, features.PREDICTED_ENTITIES: cells}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.TEXT)])
+    def explain_texts(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {features.TOKEN_COUNT: tf.strings.length(text, unit="UTF8_CHAR")}
+
 
 def export_servable(folder: pathlib.Path, *, random_scores: bool = False, only: str | None = None) -> pathlib.Path:
     model = FakeServable(random_scores=random_scores)
@@ -61,6 +65,7 @@ def export_servable(folder: pathlib.Path, *, random_scores: bool = False, only: 
         features.SERVING_SIGNATURE: model.tag_texts,
         features.TOKENS_SIGNATURE: model.tag_tokens,
         features.EXAMPLES_SIGNATURE: model.compare_examples,
+        features.EXPLAIN_SIGNATURE: model.explain_texts,
     }
     kept = {name: function for name, function in signatures.items() if only in (None, name)}
     tf.saved_model.save(model, str(folder), signatures=kept)

@@ -13,7 +13,7 @@ import pytest
 from tfx import types
 from tfx.types import standard_artifacts
 
-from components.features import EXAMPLES_SIGNATURE, SERVING_SIGNATURE, TOKENS_SIGNATURE
+from components.features import EXAMPLES_SIGNATURE, EXPLAIN_SIGNATURE, SERVING_SIGNATURE, TOKENS_SIGNATURE
 from components.infra_validator import validation as validation_module
 from components.infra_validator.component import ServingInfraValidator
 from components.infra_validator.executor import Executor, InfraValidationError
@@ -63,7 +63,7 @@ def test_a_model_that_is_served_as_it_is_gets_blessed(tmp_path, servable):
     assert (tmp_path / "blessing" / "INFRA_BLESSED").exists()
     report = json.loads((tmp_path / "blessing" / "infra_validation.json").read_text(encoding="utf-8"))
     # The empty text, 5 requests of 1 text, 3 + 2 texts, and one request to each of the other signatures.
-    assert report["requests"] == 1 + 5 + 2 + 2
+    assert report["requests"] == 1 + 5 + 2 + 3
     assert report["refusals"] == []
     assert [latency["texts"] for latency in report["latencies"]] == [1, 2, 3]
     assert all(0 < each["median_milliseconds"] <= each["longest_milliseconds"] for each in report["latencies"])
@@ -190,12 +190,13 @@ def test_an_empty_split_is_an_error(tmp_path, servable):
 
 
 def test_probes_cover_every_signature_and_batch_size():
-    probes = make_probes(EXAMPLES, (1, 4), [EXAMPLES_SIGNATURE, SERVING_SIGNATURE, TOKENS_SIGNATURE])
+    probes = make_probes(EXAMPLES, (1, 4), [EXAMPLES_SIGNATURE, EXPLAIN_SIGNATURE, SERVING_SIGNATURE, TOKENS_SIGNATURE])
 
     assert [str(probe) for probe in probes] == [
         *["serving_default with 1 text"] * 6,
         "serving_default with 4 texts",
         "serving_default with 1 text",
+        "explain with 6 texts",
         "examples with 5 texts",
         "tokens",
     ]

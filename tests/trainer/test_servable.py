@@ -90,6 +90,18 @@ def test_signatures_have_the_names_and_types_of_the_contract(signatures):
             {"examples": "string"},
             {"gold_entities": ("string", 2), "predicted_entities": ("string", 2)},
         ),
+        "explain": (
+            {"text": "string"},
+            {
+                "token_count": ("int32", 1),
+                "token_start": ("int32", 2),
+                "token_end": ("int32", 2),
+                "token_text": ("string", 2),
+                "tag_name": ("string", 2),
+                "tag_probability": ("float32", 3),
+                "layer_weights": ("float32", 3),
+            },
+        ),
     }
 
 
@@ -285,3 +297,36 @@ def test_the_ops_that_pass_as_tensorflows_are_registered_without_tf_text(model_d
     foreign = json.loads(output.stdout.strip().splitlines()[-1])
     assert foreign == [op for op in ops if not hasattr(tf.raw_ops, op)]
     assert set(foreign) == {"ConstrainedSequence", "FastWordpieceTokenizeWithOffsets"}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param([], id="no texts"),
+        pytest.param(["", " "], id="no tokens"),
+        pytest.param(["张三 在北京", "", "abb！"], id="three"),
+        pytest.param(["张三在北京工作。" * 10], id="several windows"),
+    ],
+)
+def test_explain_gives_tokens_with_probabilities_and_layer_weights(servable, signatures, tiny_vocabulary, texts):
+    answer = {name: value.numpy() for name, value in signatures["explain"](tf.constant(texts, tf.string)).items()}
+    tokens = Tokenizer(tiny_vocabulary, lower_case=True)(tf.constant(texts, tf.string))
+    output = tf.function(servable.text_tagger.tag_tokens)(tokens.token_ids)
+    first = 0
+    assert answer["tag_name"].shape == (len(texts), 5)
+    for row, text in enumerate(texts):
+        count = answer["token_count"][row]
+        starts, ends = tokens.start[row].numpy(), tokens.end[row].numpy()
+        assert answer["token_start"][row, :count].tolist() == starts.tolist()
+        assert answer["token_end"][row, :count].tolist() == ends.tolist()
+        pieces = [text[start:end].encode() for start, end in zip(starts, ends, strict=True)]
+        assert answer["token_text"][row, :count].tolist() == pieces
+        assert answer["tag_name"][row].tolist() == [b"O", b"B-LOC", b"I-LOC", b"B-PER", b"I-PER"]
+        expected = tf.nn.softmax(output.logits[first : first + count]).numpy()
+        np.testing.assert_allclose(answer["tag_probability"][row, :count], expected, atol=1e-5)
+        expected = output.layer_weights[first : first + count].numpy()
+        np.testing.assert_allclose(answer["layer_weights"][row, :count], expected, atol=1e-5)
+        first += count
+        assert (answer["token_start"][row, count:] == -1).all()
+        assert (answer["token_text"][row, count:] == b"").all()
+        assert (answer["layer_weights"][row, count:] == 0).all()

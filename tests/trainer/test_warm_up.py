@@ -41,6 +41,7 @@ def test_every_signature_gets_its_smallest_request_and_serving_default_all(tiny_
         ("serving_default", (1,)),
         ("serving_default", (8,)),
         ("serving_default", (1,)),  # 40 tokens; 8 texts of 40 would be too many
+        ("explain", (1,)),
         ("examples", (1,)),
         ("tokens", (1, 6), (1, 6)),
         ("examples", (8,)),
@@ -64,6 +65,7 @@ def test_the_smallest_request_stays_whatever_the_bound(tiny_vocabulary):
 
     assert {name for name, *_ in shapes(warm_up_requests(tiny_vocabulary, 32, settings))} == {
         "serving_default",
+        "explain",
         "examples",
         "tokens",
     }
@@ -122,7 +124,7 @@ def test_the_file_is_an_uncompressed_tfrecord_of_prediction_logs(model, tiny_voc
         for record in tf.data.TFRecordDataset(str(model / WARM_UP_FILE))
     ]
 
-    assert [log.WhichOneof("log_type") for log in logs] == ["predict_log"] * 3
+    assert [log.WhichOneof("log_type") for log in logs] == ["predict_log"] * 4
     text = tf.make_ndarray(logs[0].predict_log.request.inputs["text"])
     assert text.tolist() == [synthetic_text(tiny_vocabulary, 4).encode()]
 
@@ -154,8 +156,8 @@ def test_the_embedded_server_replays_every_request(loaded, monkeypatch):
         ),
     )
 
-    assert embedded.warm_up(loaded) == 3
-    assert run == ["serving_default", "examples", "tokens"]
+    assert embedded.warm_up(loaded) == 4
+    assert run == ["serving_default", "explain", "examples", "tokens"]
 
 
 def log_of(signature: str, **inputs) -> bytes:
