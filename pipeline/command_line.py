@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "tokenize": ("pipeline.commands.tokenize", "tokenize text with the graph that Transform uses"),
     "tag": ("pipeline.commands.tag", "tag text through a model server"),
     "score": ("pipeline.commands.score", "score a model against gold annotations, strictly and by entity"),
+    "explain": ("pipeline.commands.explain", "draw which encoder layers each token of a text is read from"),
     "batch": ("pipeline.commands.batch", "tag files of texts at scale, with the model in the workers or a server"),
     "serve": ("pipeline.commands.serve", "serve pushed models over TF Serving's gRPC API"),
     "convert": ("pipeline.commands.convert", "make a served model of a TensorFlow 1 checkpoint of the seed's code"),
