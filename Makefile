@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format typecheck check lock clean
+.PHONY: help setup demo test test-fast lint format typecheck check lock bench clean
 
 PYTHON := .venv/bin/python
 SOURCES := components pipeline schemas serving kubeflow tests examples bench scripts setup.py
@@ -34,6 +34,18 @@ typecheck: setup  ## Check types with mypy.
 
 lock:  ## Resolve requirements.in into requirements.lock (needs a package index).
 	@scripts/lock
+
+.venv-peer/.complete: bench/requirements-peer.txt
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip install -r bench/requirements-peer.txt
+	touch $@
+
+bench: setup .venv-peer/.complete  ## Measure serving: make bench MODEL=VERSION_FOLDER TEXTS=FILE [ENCODER=FOLDER].
+	@test -n "$(MODEL)" -a -n "$(TEXTS)" || { echo "make bench MODEL=output/serving/ner/VERSION TEXTS=test.conll \
+	[ENCODER=FOLDER in Hugging Face layout, for the peer]"; exit 2; }
+	$(PYTHON) -m bench.serving_load --model $(MODEL) --texts $(TEXTS) $(if $(ENCODER),--encoder $(ENCODER))
+	$(PYTHON) -m bench.serving_swaps --model $(MODEL) --texts $(TEXTS)
+	$(PYTHON) -m bench.serving_hostile --model $(MODEL)
 
 clean:  ## Remove what runs and tests leave; .venv stays.
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -135,7 +135,7 @@ def _grpc_kinds(predict: Any) -> dict[str, Callable[[random.Random], str]]:
         "wrong type of number": lambda source: send(
             _request(_numbers(source.choice([_DT_FLOAT, _DT_INT32, _DT_INT64]), [source.randrange(1, 5)]))
         ),
-        "wrong rank": lambda source: send(_request(_strings([b"a"] * 4, source.choice([[], [2, 2], [4, 1, 1]])))),
+        "wrong rank": lambda source: send(_request(_strings([b"a"] * 4, source.choice([[], [2, 2], [1] * 40])))),
         "negative dimension": lambda source: send(_request(_strings([b"a"], [-source.randrange(1, 2**40)]))),
         "huge dimension": lambda source: send(_request(_strings([b"a"], [source.randrange(2**33, 2**62)]))),
         "unknown input": lambda source: send(_request(_strings([b"a"]), alias=f"x{source.random()}")),

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--per-second", type=float, default=10.0, help="requests a second (default: 10)")
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between swaps (default: 3)")
-    parser.add_argument("--kill-requests", type=int, default=600, help="requests around the kill (default: 600)")
+    parser.add_argument("--kill-requests", type=int, default=2000, help="requests around the kill (default: 2000)")
     arguments = parser.parse_args()
     program = embedded_server() if arguments.embedded else find_model_server()
     with tempfile.TemporaryDirectory(prefix="bench-swaps-") as name:

@@ -17,7 +17,7 @@ from tensorflow.core.framework import types_pb2
 
 from serving.embedded.json_values import JsonError, decimal, parse, pretty, string, type_name
 from serving.embedded.status import StatusError
-from serving.embedded.tensors import dtype_name
+from serving.embedded.tensors import MOST_AXES, dtype_name
 
 _INT32 = (-(2**31), 2**31 - 1)
 # dtype -> (NumPy type, range that a whole number must be in); 8 and 16 bit integers are checked as int32, then wrap.
@@ -182,6 +182,8 @@ class _Column:
 
     def array(self, leading: tuple[int, ...]) -> np.ndarray:
         shape = leading + (self._shape or ())
+        if len(shape) > MOST_AXES:
+            raise StatusError("INVALID_ARGUMENT", f"Expecting at most {MOST_AXES} dimensions but got: {len(shape)}")
         if self._dtype == types_pb2.DT_STRING:
             array = np.empty(len(self._values), np.object_)
             array[:] = self._values

@@ -16,6 +16,9 @@ from tensorflow.python.framework import dtypes
 # A shape without values is filled with zeros: a few bytes of request may ask for terabytes.
 _LARGEST_FILLED_BYTES = 256 * 2**20
 
+# NumPy's limit; TensorFlow's own is 254.
+MOST_AXES = 32
+
 
 @dataclass(frozen=True)
 class _Form:
@@ -63,7 +66,8 @@ def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
     for the last is repeated (none: zeros or b""), surplus values are cut. Without shape or rank it is a scalar.
 
     Raises:
-        TensorParsingError: unknown data type, negative dimension, impossible size, or `tensor_content` of another size.
+        TensorParsingError: unknown data type, negative dimension, more than 32 of them, impossible size, or
+            `tensor_content` of another size.
     """
     form = _FORMS.get(proto.dtype)
     if form is None:
@@ -71,6 +75,8 @@ def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
     shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank:
         shape = ()
+    if len(shape) > MOST_AXES:
+        raise TensorParsingError(f"{len(shape)} dimensions")
     size = 1
     for length in shape:
         if length < 0:

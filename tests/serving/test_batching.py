@@ -159,3 +159,26 @@ def test_signatures_that_are_merged(
             for length in shape or ():
                 infos[name].tensor_shape.dim.add(size=length)
     assert is_tagger(signature) is expected
+
+
+def test_many_clients_that_come_back_get_their_own_answers() -> None:
+    lengths: list[int] = []
+
+    def slow_tag(texts: np.ndarray) -> list[np.ndarray]:
+        lengths.append(len(texts))
+        time.sleep(0.005)
+        return tag(texts)
+
+    batcher = Batcher(slow_tag, 0)
+
+    def client(number: int) -> None:
+        for turn in range(20):
+            text = texts_array(b"x" * (number * turn % 7))
+            for received, expected in zip(batcher(text), tag(text), strict=True):
+                np.testing.assert_array_equal(received, expected)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(client, range(16)))
+    assert sum(lengths) == 16 * 20
+    assert len(lengths) < 16 * 20 / 4, "hardly anything was merged"
+    assert batcher._running == 0
