@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import os
 import random
+import resource
 import socket
 import statistics
 import subprocess
@@ -57,7 +58,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-load-")))
         texts_file = write_texts(texts, folder / "texts.json")
         peers = _start_peers(arguments, stack)
-        name, target = f"server at {arguments.target}", arguments.target
+        name, target, pid = f"server at {arguments.target}", arguments.target, None
         if target is None:
             program = embedded_server() if arguments.embedded else find_model_server()
             publish(arguments.model, folder / arguments.model_name)
@@ -65,7 +66,7 @@ def main() -> None:
                 start_model_server(folder / arguments.model_name, arguments.model_name, program=program)
             )
             server.wait_until_available(timeout=300)
-            name, target = program.name, server.target
+            name, target, pid = program.name, server.target, server.process.pid
         grpc = ("--protocol=grpc", f"--model-name={arguments.model_name}", f"--seconds={arguments.seconds}")
         http = ("--protocol=http", f"--clients={CLIENTS}", f"--seconds={arguments.seconds}")
 
@@ -79,9 +80,20 @@ def main() -> None:
         print("bare model, sentences/s by batch size:", ", ".join(f"{size}: {sweep[size]:.0f}" for size in sweep))
 
         rows: dict[str, list[list[float]]] = {}
+        cpu: dict[str, list[float]] = {}
         for number in range(arguments.rounds):
+            before = _cpu_seconds(pid)
             many = finish_load(start_load(target, texts_file, *grpc, f"--clients={CLIENTS}"))
+            spent = {kind: value - before[kind] for kind, value in _cpu_seconds(pid).items()}
+            before = _cpu_seconds(pid)
             bare = bare_throughput(model, texts, best, arguments.seconds)
+            own = _cpu_seconds(pid)["own"] - before["own"]
+            for kind, seconds, sentences in (
+                ("the bare model", own, bare * arguments.seconds),
+                ("the server", spent["server"], len(many.requests)),
+                ("the clients", spent["clients"], len(many.requests)),
+            ):
+                cpu.setdefault(kind, []).append(1000 * seconds / sentences)
             one = finish_load(start_load(target, texts_file, *grpc, "--clients=1"))
             alone = bare_latencies(model, texts, arguments.seconds)
             for load in (many, one):
@@ -116,6 +128,8 @@ def main() -> None:
         rival = max((middle[label] for label in peers), key=lambda cells: cells[0])
         print(f"| throughput, {CLIENTS} clients / peer | at least 3 | {ours[0] / rival[0]:.2f} |")
         print(f"| p99, {CLIENTS} clients / peer | below 1 | {ours[2] / rival[2]:.2f} |")
+    shares = ", ".join(f"{kind} {statistics.median(turns):.1f}" for kind, turns in cpu.items())
+    print(f"\nprocessor milliseconds for a sentence, {CLIENTS} clients: {shares}")
     model.close()
 
 
@@ -146,6 +160,21 @@ def _run(model: LoadedModel, texts: list[str]) -> None:
     signature = model.signatures[features.SERVING_SIGNATURE]
     inputs = {features.TEXT: np.array([text.encode() for text in texts], object)}
     model.run(features.SERVING_SIGNATURE, inputs, sorted(signature.outputs))
+
+
+def _cpu_seconds(server: int | None) -> dict[str, float]:
+    """Returns the processor time that this process, the clients that ended and the server (0 if unknown) have spent."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    clients = resource.getrusage(resource.RUSAGE_CHILDREN)
+    of_server = 0.0
+    if server is not None:
+        fields = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
+        of_server = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return {
+        "own": own.ru_utime + own.ru_stime,
+        "clients": clients.ru_utime + clients.ru_stime,
+        "server": of_server,
+    }
 
 
 def _cells(per_second: float, milliseconds: list[float]) -> list[float]:
