@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedded", action="store_true", help="run the embedded server even where TensorFlow Serving is found"
     )
+    parser.add_argument("--gpu", action="store_true", help="TensorFlow Serving: take the batching parameters of a GPU")
     parser.add_argument(
         "--server-flag",
         action="append",
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM (status 0), or until the server ends by itself (status 1)."""
+    from serving.deploy.production import production_flags
     from serving.model_server import ModelServerError, embedded_server, find_model_server, start_model_server
 
     for name in ("port", "rest_api_port"):
@@ -61,13 +63,15 @@ def main(arguments: argparse.Namespace) -> int:
         where = f"gRPC on port {arguments.port}" + (
             f", REST on port {arguments.rest_api_port}" if arguments.rest_api_port else ""
         )
+        # The embedded server refuses what it does not do: batching files, metrics, profiler.
+        flags = [] if program.is_embedded else production_flags(gpu=arguments.gpu, rest=arguments.rest_api_port > 0)
         context = start_model_server(
             base_path,
             model_name,
             port=arguments.port,
             rest_api_port=arguments.rest_api_port,
             program=program,
-            flags=arguments.server_flag,
+            flags=[*flags, *arguments.server_flag],
             log_to_terminal=True,
         )
         with context as server:

@@ -114,3 +114,11 @@ def test_refuses_a_port_in_use(base_path: Path, capsys: pytest.CaptureFixture[st
 )
 def test_refuses_ports(base_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert message in _refused(capsys, "--model-base-path", base_path, *options)
+
+
+def test_tensorflow_serving_gets_the_flags_of_the_deployment(base_path: Path) -> None:
+    from serving.deploy.production import production_flags
+
+    process = _serve(base_path, f"--port={_port()}", f"--rest-api-port={_port()}", "--gpu", seconds=0)
+    output, errors = process.communicate(timeout=20)
+    assert set(production_flags(gpu=True, rest=True)) < set(output.split()), errors
