@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 # name -> (module with `add_arguments(parser)` and `main(arguments) -> int`, help).
@@ -23,6 +25,10 @@ SUBCOMMANDS = {
     "kubeflow": ("pipeline.commands.kubeflow", "compile, verify and schedule the pipeline on Kubeflow Pipelines"),
 }
 
+# Subcommands that compute in this process and talk to people: TensorFlow's dozen lines about CPUs and GPUs stay away from
+# the terminal. `run` has a log for them; `serve` hands its environment to a server, whose log they belong to.
+QUIET_SUBCOMMANDS = ("tokenize", "score", "explain", "batch", "convert")
+
 
 class UsageError(Exception):
     """Raised by a subcommand for what the user can mend; the command prints its text and exits with 2."""
@@ -40,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == [name]:
             importlib.import_module(module_name).add_arguments(subparser)
     arguments, more_options = parser.parse_known_args(words)
+    if arguments.command in QUIET_SUBCOMMANDS:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # Google's packages regret CPython 3.10, which docs/decisions chose.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     module = importlib.import_module(SUBCOMMANDS[arguments.command][0])
     if more_options and not getattr(module, "TAKES_MORE_OPTIONS", False):
         parser.error(f"unrecognized arguments: {' '.join(more_options)}")
