@@ -25,8 +25,8 @@ SUBCOMMANDS = {
     "kubeflow": ("pipeline.commands.kubeflow", "compile, verify and schedule the pipeline on Kubeflow Pipelines"),
 }
 
-# Subcommands that compute in this process and talk to people: TensorFlow's dozen lines about CPUs and GPUs stay away from
-# the terminal. `run` has a log for them; `serve` hands its environment to a server, whose log they belong to.
+# Subcommands that compute in this process and talk to people: TensorFlow's dozen lines about CPUs and GPUs stay away
+# from the terminal. `run` has a log for them; `serve` hands its environment to a server, whose log they belong to.
 QUIET_SUBCOMMANDS = ("tokenize", "score", "explain", "batch", "convert")
 
 
