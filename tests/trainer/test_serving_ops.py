@@ -34,6 +34,10 @@ class NewerServable(tf.Module):
     def compare_examples(self, examples):
         return {features.GOLD_ENTITIES: examples}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.TEXT)], autograph=False)
+    def explain_texts(self, text):
+        return {features.TOKEN_TEXT: text}
+
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory):
