@@ -29,19 +29,11 @@ from pipeline.pipeline import create_pipeline
 from pipeline.report import RunReport, print_report, write_metrics
 
 
-class RunError(RuntimeError):
-    """Raised when a run cannot be finished; `component` names the step and the text says why."""
-
-    def __init__(self, component: str, message: str) -> None:
-        super().__init__(message)
-        self.component = component
-
-
 def run(configuration: Configuration, console: Console) -> RunReport:
     """Runs the pipeline, prints its progress and leaves `metrics.json` and the pushed model in the output folder.
 
     Raises:
-        RunError: a step failed, or another run works in the same folder.
+        ComponentError: a step failed, or another run works in the same folder.
     """
     output = Path(configuration.output)
     with _exclusive(output):
@@ -59,7 +51,7 @@ def run(configuration: Configuration, console: Console) -> RunReport:
         try:
             runner.run(pipeline)
         except ComponentError as failure:
-            raise RunError(failure.component, _explain(failure)) from failure
+            raise ComponentError(failure.component, _explain(failure)) from failure
         report = _report(configuration, pipeline, runner.component_runs, console)
         write_metrics(report, metrics_path)
         print_report(report, console)
@@ -137,7 +129,7 @@ def _exclusive(output: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(
+            raise ComponentError(
                 "fusion-ner run", f"another run works in {output}; wait for it or choose another --output"
             ) from None
         yield

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from serving.connection import CHANNEL_OPTIONS, ConnectionSettings, Tls, backoff_delays
+from serving.connection import CHANNEL_OPTIONS, ConnectionSettings, Tls, backoff_delays, methods_of
 from serving.errors import error_from_status, status_of
 from serving.messages import (
     GET_MODEL_METADATA,
@@ -28,7 +28,6 @@ from serving.messages import (
     tagged_texts,
     version_statuses,
 )
-from serving.protocol import fusion_ner_protocol_pb2 as protocol
 
 
 class AsyncClient:
@@ -57,18 +56,7 @@ class AsyncClient:
             if tls is None
             else grpc.aio.secure_channel(target, tls.credentials(), options=CHANNEL_OPTIONS)
         )
-        self._methods = {
-            path: self._channel.unary_unary(
-                path,
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=response_type.FromString,
-            )
-            for path, response_type in (
-                (PREDICT, protocol.PredictResponse),
-                (GET_MODEL_METADATA, protocol.GetModelMetadataResponse),
-                (GET_MODEL_STATUS, protocol.GetModelStatusResponse),
-            )
-        }
+        self._methods = methods_of(self._channel)
 
     async def __aenter__(self) -> AsyncClient:
         return self

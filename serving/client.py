@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 
 from serving.async_client import AsyncClient
-from serving.connection import CHANNEL_OPTIONS, ConnectionSettings, Tls, backoff_delays
+from serving.connection import CHANNEL_OPTIONS, ConnectionSettings, Tls, backoff_delays, methods_of
 from serving.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -49,7 +49,6 @@ from serving.messages import (
     tagged_texts,
     version_statuses,
 )
-from serving.protocol import fusion_ner_protocol_pb2 as protocol
 
 __all__ = [
     "AsyncClient",
@@ -104,18 +103,7 @@ class Client:
             if tls is None
             else grpc.secure_channel(target, tls.credentials(), options=CHANNEL_OPTIONS)
         )
-        self._methods = {
-            path: self._channel.unary_unary(
-                path,
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=response_type.FromString,
-            )
-            for path, response_type in (
-                (PREDICT, protocol.PredictResponse),
-                (GET_MODEL_METADATA, protocol.GetModelMetadataResponse),
-                (GET_MODEL_STATUS, protocol.GetModelStatusResponse),
-            )
-        }
+        self._methods = methods_of(self._channel)
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 

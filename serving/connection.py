@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import grpc
 
 from components.settings import check
+from serving.messages import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT
+from serving.protocol import fusion_ner_protocol_pb2 as protocol
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,20 @@ def backoff_delays() -> Iterator[float]:
     while True:
         yield delay * random.uniform(0.5, 1.0)
         delay = min(delay * 2, 1.0)
+
+
+def methods_of(channel: Any) -> dict[str, Callable[..., Any]]:
+    """Returns the methods that the clients call, by their paths, of a channel of `grpc` or of `grpc.aio`."""
+    response_types = {
+        PREDICT: protocol.PredictResponse,
+        GET_MODEL_METADATA: protocol.GetModelMetadataResponse,
+        GET_MODEL_STATUS: protocol.GetModelStatusResponse,
+    }
+    return {
+        path: channel.unary_unary(
+            path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response_type.FromString,
+        )
+        for path, response_type in response_types.items()
+    }

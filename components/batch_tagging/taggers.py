@@ -12,7 +12,7 @@ from components import features
 from components.batch_tagging.records import TaggedEntity
 from components.batch_tagging.settings import BatchSettings
 from components.batch_tagging.shards import BatchError
-from components.pusher.versions import parse_version
+from components.pusher.versions import newest_model
 
 # Texts and characters that go through a model together; bounds the memory of a worker.
 _MAXIMUM_TEXTS = 64
@@ -35,14 +35,10 @@ def model_folder(model: str) -> Path:
     Raises:
         BatchError: there is none.
     """
-    folder = Path(model)
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    versions = {parse_version(file.parent.name): file.parent for file in folder.glob("*/saved_model.pb")}
-    newest = max((version for version in versions if version is not None), default=None)
+    newest = newest_model(Path(model))
     if newest is None:
         raise BatchError(f"--model {model}: expected a folder with saved_model.pb, or one with such versions")
-    return versions[newest]
+    return newest
 
 
 def model_digest(folder: Path) -> str:

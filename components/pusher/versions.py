@@ -52,6 +52,15 @@ def version_folders(serving_directory: str | os.PathLike[str]) -> dict[int, path
     return {version: folders[version] for version in sorted(version for version in folders if version is not None)}
 
 
+def newest_model(folder: pathlib.Path) -> pathlib.Path | None:
+    """Returns the folder with saved_model.pb: `folder` itself, or the newest version in it; None if there is none."""
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    versions = {parse_version(file.parent.name): file.parent for file in folder.glob("*/saved_model.pb")}
+    newest = max((version for version in versions if version is not None), default=None)
+    return None if newest is None else versions[newest]
+
+
 def next_version(used: Iterable[int], unix_seconds: float) -> int:
     """Returns the time in whole seconds, or one more than the highest version in `used` if that is not below it.
 

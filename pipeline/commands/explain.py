@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.command_line import UsageError
+from pipeline.commands.tagger_options import add_tagger_options, client_of, model_folder
 
 if TYPE_CHECKING:
     from serving.explanation import Explanation
@@ -23,17 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="what to write: a page (.html) or a picture (.png)"
     )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--model", type=Path, metavar="DIR", help="a SavedModel, or a folder of versions, of which the newest is taken"
-    )
-    where.add_argument("--target", metavar="HOST:PORT", help="a model server")
-    parser.add_argument(
-        "--model-name", default="ner", metavar="NAME", help="name of the model on the server (default: ner)"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="S", help="seconds for the request to a server (default: 30)"
-    )
+    add_tagger_options(parser, timed="the request")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -68,12 +58,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _explain_in_process(arguments: argparse.Namespace) -> Explanation:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
     import tensorflow_text  # noqa: F401 - registers the ops of the tokenizer inside the model
 
     from components import features
-    from pipeline.commands.score import model_folder
     from serving.explanation import explanation
     from serving.messages import text_bytes
     from serving.protocol import fusion_ner_protocol_pb2 as protocol
@@ -95,14 +83,7 @@ def _explain_in_process(arguments: argparse.Namespace) -> Explanation:
 
 
 def _explain_on_server(arguments: argparse.Namespace) -> Explanation:
-    from components.settings import SettingsError
-    from serving.client import Client, ConnectionSettings
     from serving.explanation import explain_request, explanation
 
-    try:
-        settings = ConnectionSettings(timeout=arguments.timeout)
-        client = Client(arguments.target, model_name=arguments.model_name, settings=settings)
-    except (SettingsError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    with client:
+    with client_of(arguments) as client:
         return explanation(arguments.text, client.predict(explain_request(arguments.text, client.selection)))

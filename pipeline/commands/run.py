@@ -70,7 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
         console.print(f"[dim]loaded TensorFlow and TFX {time.monotonic() - start:8.1f} s[/]")
         try:
             local_run.run(configuration, console)
-        except local_run.RunError as failure:
+        except local_run.ComponentError as failure:
             console.print(f"[bold red]{failure.component} failed[/]")
             console.print(str(failure), markup=False)
             console.print(f"log: {log_path}", markup=False)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components.annotated_text import AnnotatedText, AnnotationError, Entity
 from components.evaluator.entity_scores import StrictReport, count_entities
-from components.pusher.versions import parse_version
 from pipeline.command_line import UsageError
+from pipeline.commands.tagger_options import add_tagger_options, client_of, model_folder
 
 # Texts and characters that go through a model in this process together.
 _MAXIMUM_TEXTS = 64
@@ -35,17 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scheme of the tags in columns (default: by evidence of the whole file)",
     )
     parser.add_argument("--encoding", default="utf-8", help="encoding of FILE (default: utf-8)")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--model", type=Path, metavar="DIR", help="a SavedModel, or a folder of versions, of which the newest is taken"
-    )
-    where.add_argument("--target", metavar="HOST:PORT", help="a model server")
-    parser.add_argument(
-        "--model-name", default="ner", metavar="NAME", help="name of the model on the server (default: ner)"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="S", help="seconds for each request to a server (default: 30)"
-    )
+    add_tagger_options(parser, timed="each request")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -80,22 +69,7 @@ def _read_gold(arguments: argparse.Namespace) -> list[AnnotatedText]:
         raise UsageError(str(error)) from error
 
 
-def model_folder(folder: Path) -> Path:
-    """Returns the folder of a SavedModel: `folder` itself, or the newest of the versions in it."""
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    versions = {parse_version(file.parent.name): file.parent for file in folder.glob("*/saved_model.pb")}
-    newest = max((version for version in versions if version is not None), default=None)
-    if newest is None:
-        raise UsageError(
-            f"--model: expected a folder with saved_model.pb, or one with such folders as versions; {folder} is neither"
-        )
-    return versions[newest]
-
-
 def _tag_in_process(folder: Path, texts: Sequence[str]) -> Iterator[list[Entity]]:
-    # TensorFlow reports at length, and as errors, that it found no GPU libraries or found them twice.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
     import tensorflow_text  # noqa: F401 - registers the ops of the tokenizer inside the model
 
@@ -119,15 +93,7 @@ def _tag_in_process(folder: Path, texts: Sequence[str]) -> Iterator[list[Entity]
 
 
 def _tag_on_server(arguments: argparse.Namespace, texts: Sequence[str]) -> Iterator[list[Entity]]:
-    from components.settings import SettingsError
-    from serving.client import Client, ConnectionSettings
-
-    try:
-        settings = ConnectionSettings(timeout=arguments.timeout)
-        client = Client(arguments.target, model_name=arguments.model_name, settings=settings)
-    except (SettingsError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    with client:
+    with client_of(arguments) as client:
         for tagged in client.tag_stream(texts):
             yield [Entity(entity.start, entity.end, entity.type) for entity in tagged.entities]
 
