@@ -7,6 +7,7 @@ SOURCES := components pipeline schemas serving kubeflow tests examples bench scr
 # Bytecode must be written: importing tfx without it takes 30 s instead of 10.
 unexport PYTHONDONTWRITEBYTECODE
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 help:  ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'

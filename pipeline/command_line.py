@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == [name]:
             importlib.import_module(module_name).add_arguments(subparser)
     arguments, more_options = parser.parse_known_args(words)
+    # Read when TensorFlow is imported, here and in the servers and workers that a subcommand starts.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if arguments.command in QUIET_SUBCOMMANDS:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         # Google's packages regret CPython 3.10, which docs/decisions chose.

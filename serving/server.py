@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # TensorFlow's errors come as exceptions; what it prints besides, on a machine without GPU, only looks like errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=FutureWarning, module="google.api_core")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # TensorFlow is imported after the flags are read, so that a mistake in them is told at once.
     import tensorflow as tf
 
