@@ -53,16 +53,8 @@ def random_value(name, shape, generator):
     return generator.standard_normal(shape) / np.sqrt(shape[0])
 
 
-def main(request_path, result_path, checkpoint_prefix):
-    with open(request_path, encoding="utf-8") as file:
-        request = json.load(file)
-    bert_config = modeling.BertConfig.from_dict(request["config"])
-    num_labels = request["tag_count"]
-    input_ids = tf.constant(request["token_ids"], tf.int32)
-    input_mask = tf.constant(request["input_mask"], tf.int32)
-    input_relation = tf.constant(request["labels"], tf.int32)
-
-    # From here to the loss: the seed's lines, without its prints.
+def seed_graph(bert_config, num_labels, input_ids, input_mask, input_relation):
+    """Returns logits, layer_dist, the fused layers and the loss, by the seed's lines, without its prints."""
     model = modeling.BertModel(
         config=bert_config,
         is_training=False,
@@ -100,14 +92,27 @@ def main(request_path, result_path, checkpoint_prefix):
         one_hot_labels = tf.one_hot(input_relation, depth=num_labels, dtype=tf.float32)
         per_example_loss = -tf.reduce_sum(one_hot_labels * log_probs, axis=-1)
         loss = tf.reduce_mean(per_example_loss)
+    return logits, layer_dist, pooled_output, loss
+
+
+def main(request_path, result_path, checkpoint_prefix):
+    with open(request_path, encoding="utf-8") as file:
+        request = json.load(file)
+    logits, layer_dist, fused, loss = seed_graph(
+        modeling.BertConfig.from_dict(request["config"]),
+        request["tag_count"],
+        tf.constant(request["token_ids"], tf.int32),
+        tf.constant(request["input_mask"], tf.int32),
+        tf.constant(request["labels"], tf.int32),
+    )
 
     weights = {v.op.name: v for v in tf.trainable_variables() if not v.op.name.startswith("bert/pooler")}
     slopes = tf.gradients(loss, list(weights.values()))
     gradients = {f"gradient/{name}": tf.convert_to_tensor(slope) for name, slope in zip(weights, slopes, strict=True)}
     # What a training run with google-research's optimiser leaves beside the model.
     tf.get_variable("global_step", initializer=7, trainable=False)
-    tf.get_variable("output_weights/adam_m", [num_labels, hidden_size], trainable=False)
-    tf.get_variable("output_weights/adam_v", [num_labels, hidden_size], trainable=False)
+    tf.get_variable("output_weights/adam_m", weights["output_weights"].shape, trainable=False)
+    tf.get_variable("output_weights/adam_v", weights["output_weights"].shape, trainable=False)
     tf.get_variable("cls/predictions/output_bias", [3], trainable=False)
 
     generator = np.random.default_rng(request["seed"])
@@ -115,9 +120,7 @@ def main(request_path, result_path, checkpoint_prefix):
         session.run(tf.global_variables_initializer())
         for variable in tf.trainable_variables():
             variable.load(random_value(variable.op.name, variable.shape.as_list(), generator), session)
-        result = session.run(
-            {"logits": logits, "layer_dist": layer_dist, "fused": pooled_layer, "loss": loss} | gradients
-        )
+        result = session.run({"logits": logits, "layer_dist": layer_dist, "fused": fused, "loss": loss} | gradients)
         tf.train.Saver().save(session, checkpoint_prefix, write_meta_graph=False)
     np.savez(result_path, **result)
 

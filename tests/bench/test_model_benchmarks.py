@@ -1,0 +1,84 @@
+"""Turns, settings and the spans of the peer: what could be wrong in the benchmarks without anybody seeing it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.quality import changed_settings
+from components.trainer.settings import TrainerSettings
+
+BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
+
+
+@pytest.fixture(scope="module")
+def peer() -> Any:
+    """`bench/peer_quality.py`, whose libraries live in another environment."""
+    stubs = {name: types.ModuleType(name) for name in ("torch", "transformers")}
+    stubs["torch"].inference_mode = lambda: lambda function: function  # type: ignore[attr-defined]
+    for name in ("AutoModelForTokenClassification", "AutoTokenizer", "get_linear_schedule_with_warmup"):
+        setattr(stubs["transformers"], name, None)
+    specification = importlib.util.spec_from_file_location("peer_quality", BENCH / "peer_quality.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stub in stubs.items():
+            patch.setitem(sys.modules, name, stub)
+        specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        pytest.param("O O O", [], id="nothing"),
+        pytest.param("B-x I-x O", [[0, 1, "x"]], id="one entity"),
+        pytest.param("B-x B-x O", [[0, 0, "x"], [1, 1, "x"]], id="neighbours"),
+        pytest.param("O I-x I-x", [[1, 2, "x"]], id="an I- without B- begins an entity"),
+        pytest.param("B-x I-y O", [[0, 0, "x"], [1, 1, "y"]], id="another type begins an entity"),
+        pytest.param("B-x O I-x", [[0, 0, "x"], [2, 2, "x"]], id="O ends it"),
+    ],
+)
+def test_spans_of_the_peer(peer: Any, tags: str, expected: list[list]) -> None:
+    words = [(0, 2), (3, 5), (6, 9)]
+    assert peer.spans(words, tags.split()) == [[words[a][0], words[b][1], name] for a, b, name in expected]
+
+
+def test_f1_of_the_peer_counts_each_text_by_itself(peer: Any) -> None:
+    texts = [{"entities": [[0, 2, "x"]]}, {"entities": [[0, 2, "x"]]}]
+    assert peer.f1(texts, [[[0, 2, "x"]], [[0, 2, "y"]]]) == 0.5
+
+
+def test_a_run_is_known_by_what_is_trained_and_not_by_where() -> None:
+    settings = TrainerSettings(fusion="dynamic", epochs=3)
+    moved = dataclasses.replace(settings, checkpoint_directory="/elsewhere", encoder_digest="1")
+    assert changed_settings(settings) == changed_settings(moved) == {"fusion": "dynamic", "epochs": 3}
+    assert changed_settings(dataclasses.replace(settings, seed=2))["seed"] == 2
+
+
+def test_contestants_take_turns_on_every_batch() -> None:
+    from bench.model_speed import take_turns
+
+    calls: list[tuple[str, int]] = []
+
+    def contestant(name: str) -> Any:
+        def time_batch(lengths: np.ndarray) -> float:
+            calls.append((name, len(lengths)))
+            return float(len(lengths))
+
+        return time_batch
+
+    turns = take_turns(
+        {"ours": contestant("ours"), "peer": contestant("peer")}, [np.ones(2), np.ones(3)], {"ceiling": lambda: 5.0}
+    )
+    assert calls[2:] == [("ours", 2), ("peer", 2), ("ours", 3), ("peer", 3)]
+    assert turns.seconds == {"ours": [2.0, 3.0], "peer": [2.0, 3.0]}
+    assert turns.ceilings == {"ceiling": [5.0, 5.0]}
