@@ -19,9 +19,11 @@ from components.tags import OUTSIDE
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoints import load_encoder
 from components.trainer.decoding import transition_scores
+from components.trainer.distribution import training_strategy
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
+from components.trainer.loss import weights_of_tags
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -48,7 +50,7 @@ def run_fn(fn_args: Any) -> None:
             TensorBoard's event files and `training.json`).
 
     Raises:
-        SettingsError: the settings are impossible, or do not fit the encoder.
+        SettingsError: the settings are impossible, or do not fit the encoder or the tags.
         TrainingDataError: the examples cannot train a tagger.
         CheckpointError: the encoder cannot be loaded.
         TrainingStateError: the state of an earlier run cannot be read.
@@ -58,6 +60,7 @@ def run_fn(fn_args: Any) -> None:
     started = time.monotonic()
     settings = _with_digest(parse_settings(TrainerSettings, fn_args.custom_config, "trainer"))
     assets = read_assets(fn_args.transform_graph_path)
+    weights_of_tags(settings.recipe.class_weights, assets.tags)  # refuses unknown names before anything is read
     splits = {
         name: read_texts(files, split=name)
         for name, files in (("train", fn_args.train_files), ("dev", fn_args.eval_files))
@@ -70,9 +73,11 @@ def run_fn(fn_args: Any) -> None:
     if whole_words is None:
         whole_words = share_inside_words(splits["train"], continuation) <= GREATEST_SHARE_INSIDE_WORDS
     transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
-    text_tagger = build_text_tagger(
-        settings, assets, continuation if whole_words else None, settings.transition_weight * transitions
-    )
+    strategy = training_strategy(settings.distribution)
+    with strategy.scope():
+        text_tagger = build_text_tagger(
+            settings, assets, continuation if whole_words else None, settings.transition_weight * transitions
+        )
     if settings.warm_start is not None:
         settings = _warm_start(settings, text_tagger, assets)
     window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
@@ -85,7 +90,7 @@ def run_fn(fn_args: Any) -> None:
         f"{len(windows.lengths):,} windows of at most {window} tokens, {len(windows.token_ids):,} tokens; "
         f"entities {'are whole words' if whole_words else 'may end inside words'}"
     )
-    fingerprint = training_fingerprint(settings, assets, splits)
+    fingerprint = training_fingerprint(settings, assets, splits, replicas=strategy.num_replicas_in_sync)
     state_directory = os.path.join(
         settings.checkpoint_directory or os.path.join(fn_args.model_run_dir, "state"), fingerprint[:16]
     )
@@ -95,6 +100,7 @@ def run_fn(fn_args: Any) -> None:
         settings,
         state_directory=state_directory,
         log_directory=fn_args.model_run_dir,
+        strategy=strategy,
     )
     export(Servable(assets.tokenizer(), text_tagger, assets.tags), fn_args.serving_model_dir)
     max_positions = text_tagger.tagger.encoder_config.max_positions
@@ -235,11 +241,14 @@ def share_inside_words(texts: TokenizedTexts, continuation: tuple[bool, ...]) ->
     return int(np.sum(inside & (begins | ends))) / max(texts.entity_count, 1)
 
 
-def training_fingerprint(settings: TrainerSettings, assets: TransformAssets, splits: dict[str, TokenizedTexts]) -> str:
+def training_fingerprint(
+    settings: TrainerSettings, assets: TransformAssets, splits: dict[str, TokenizedTexts], *, replicas: int
+) -> str:
     """Returns a hash of all that determines the result: a saved state is resumed only under the same."""
     values = settings_to_json(settings)
     for name in ("checkpoint_directory", "checkpoint_minutes", "serving_warm_up"):
         del values[name]
+    values["replicas"] = replicas
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     digest.update(assets.vocabulary.to_bytes())
     digest.update("\n".join(assets.tags).encode())

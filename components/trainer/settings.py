@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 from components.settings import check
@@ -75,6 +76,46 @@ class ServingWarmUpSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class RecipeSettings:
+    """Refinements of the training; each is off by default.
+
+    Args:
+        layerwise_learning_rate_decay: factor on the learning rate for each encoder layer below the top one; the
+            embeddings get one factor more than the lowest layer, fusion and classifier none. 1 is off.
+        frozen_layers: how many of the lowest encoder layers keep their weights, the embeddings too; 0 freezes the
+            embeddings only, null nothing.
+        label_smoothing: share of each tag's probability that the loss spreads evenly over all tags.
+        class_weights: entity type or "O" -> weight of its tokens in the mean of the loss; others weigh 1.
+        gradient_accumulation_steps: batches whose gradients make one step: the same as batches of so many times
+            `batch_tokens`, in the memory of one.
+        ema_decay: decay of an exponential moving average of the weights, which is then what is scored on the dev set
+            and exported; 0 is off. At step t the decay is at most (1 + t) / (10 + t).
+
+    Raises:
+        SettingsError: a value is impossible.
+    """
+
+    layerwise_learning_rate_decay: float = 1.0
+    frozen_layers: int | None = None
+    label_smoothing: float = 0.0
+    class_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    gradient_accumulation_steps: int = 1
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        decay = self.layerwise_learning_rate_decay
+        check(0 < decay <= 1, "recipe.layerwise_learning_rate_decay", "a number above 0 and at most 1", decay)
+        frozen = self.frozen_layers
+        check(frozen is None or frozen >= 0, "recipe.frozen_layers", "0 or more layers, or null", frozen)
+        check(0 <= self.label_smoothing < 1, "recipe.label_smoothing", "at least 0 and below 1", self.label_smoothing)
+        for name, weight in self.class_weights.items():
+            check(0 < weight <= 1000, f"recipe.class_weights.{name}", "a number above 0 and at most 1000", weight)
+        steps = self.gradient_accumulation_steps
+        check(steps > 0, "recipe.gradient_accumulation_steps", "a positive number", steps)
+        check(0 <= self.ema_decay < 1, "recipe.ema_decay", "at least 0 and below 1", self.ema_decay)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainerSettings:
     """How the tagger is trained.
 
@@ -95,6 +136,9 @@ class TrainerSettings:
         warmup_fraction: share of all steps in which the rate rises from 0; then it falls linearly to 0.
         weight_decay: decoupled decay of weights, not of biases and layer normalisation.
         gradient_clip_norm: the global norm to which gradients are clipped.
+        recipe: refinements of the training, all off by default.
+        distribution: "mirrored" trains on all GPUs of the machine, each with batches of its own, so that a step takes
+            as many times `batch_tokens`; "none" on one device.
         batch_tokens: tokens of a training batch, special ones included; a batch holds as many windows as fit.
         dropout: rate of all dropouts; None takes the encoder's own (0.1 for random weights).
         seed: of initial weights, order of the data and dropout.
@@ -128,6 +172,8 @@ class TrainerSettings:
     warmup_fraction: float = 0.1
     weight_decay: float = 0.01
     gradient_clip_norm: float = 1.0
+    recipe: RecipeSettings = dataclasses.field(default_factory=RecipeSettings)
+    distribution: Literal["none", "mirrored"] = "none"
     batch_tokens: int = 2048
     dropout: float | None = None
     seed: int = 1

@@ -49,7 +49,7 @@ class Progress:
         epoch: the current epoch, from 0; epochs before it are done.
         batch: batches done within the epoch.
         loss_sum: cross-entropy summed over the tokens of these batches.
-        loss_tokens: number of these tokens.
+        loss_weight: number of these tokens, each counted by its class weight.
         seconds: training time spent on these batches.
         history: the epochs done.
     """
@@ -57,7 +57,7 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     loss_sum: float = 0.0
-    loss_tokens: int = 0
+    loss_weight: float = 0.0
     seconds: float = 0.0
     history: tuple[EpochResult, ...] = ()
 

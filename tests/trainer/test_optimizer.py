@@ -75,3 +75,38 @@ def test_a_gradient_that_is_no_number_changes_nothing(bad):
     assert not np.isfinite(float(optimizer.apply([tf.constant([0.0, bad])])))
     assert variable.numpy().tolist() == [1.0, 2.0]
     assert int(optimizer.step) == 0
+
+
+def test_averages_are_those_of_the_formula_and_stand_in_for_the_weights():
+    variable = tf.Variable([1.0, -2.0])
+    optimizer = AdamW(
+        [variable],
+        peaks=[0.3],
+        decayed=[True],
+        schedule=Schedule(40, 2),
+        weight_decay=0.1,
+        clip_norm=9.0,
+        ema_decay=0.6,
+    )
+    expected = np.array([1.0, -2.0])
+    for step in range(30):
+        optimizer.apply([tf.constant([np.sin(step), 1.0], tf.float32)])
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * variable.numpy()
+    weights = variable.numpy()
+    assert np.abs(weights - expected).max() > 0.01
+    with optimizer.averaged():
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-5)
+    assert variable.numpy().tolist() == weights.tolist()
+    np.testing.assert_allclose(optimizer.averages[0].numpy(), expected, rtol=1e-5)
+
+
+def test_the_gradient_of_a_sum_is_divided_by_its_weight():
+    results = []
+    for gradient, weight in ((tf.constant([0.5, -0.25]), 1.0), (tf.constant([4.0, -2.0]), 8.0)):
+        variable = tf.Variable([1.0, 2.0])
+        optimizer = AdamW(
+            [variable], peaks=[0.1], decayed=[True], schedule=Schedule(5, 0), weight_decay=0.1, clip_norm=0.3
+        )
+        results.append((float(optimizer.apply([gradient], weight)), *variable.numpy()))
+    assert results[0] == pytest.approx(results[1], rel=1e-6)

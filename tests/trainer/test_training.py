@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.trainer import training
 from components.trainer.encoder_config import EncoderConfig
+from components.trainer.evaluation import evaluator_of
+from components.trainer.settings import RecipeSettings
 from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
 from components.trainer.training import Corpus, TrainingError, train
@@ -77,12 +80,25 @@ def test_the_loss_of_the_seed_trains_too(training_arguments, tiny_vocabulary, ti
     assert progress.best.f1 > 0.5
 
 
+EVERYTHING = RecipeSettings(
+    layerwise_learning_rate_decay=0.8,
+    frozen_layers=0,
+    label_smoothing=0.1,
+    class_weights={"O": 0.5},
+    gradient_accumulation_steps=2,
+    ema_decay=0.9,
+)
+
+
+@pytest.mark.parametrize(
+    "changed", [pytest.param({}, id="plain"), pytest.param({"recipe": EVERYTHING}, id="every option")]
+)
 def test_a_killed_training_resumes_and_ends_as_if_nothing_had_happened(
-    corpus, tiny_vocabulary, tiny_settings, training_arguments, tmp_path
+    corpus, tiny_vocabulary, tiny_settings, training_arguments, tmp_path, changed
 ):
     directories = {"state_directory": str(tmp_path / "state"), "log_directory": str(tmp_path / "log")}
-    # Saves after every batch and dies in the middle of the third epoch: no handler runs.
-    settings = dataclasses.replace(tiny_settings, checkpoint_minutes=1e-9, epochs=4)
+    # Saves after every step and dies in the middle of the third epoch: no handler runs.
+    settings = dataclasses.replace(tiny_settings, checkpoint_minutes=1e-9, epochs=4, **changed)
     script = tmp_path / "killed.py"
     script.write_text(_KILLED, encoding="utf-8")
     arguments = {"files": [training_arguments.train_files, training_arguments.eval_files], "tags": corpus.tags}
@@ -135,13 +151,32 @@ save = TrainingState.save
 
 def save_and_die(self, progress):
     save(self, progress)
-    if progress.epoch == 2 and progress.batch == 1:
+    if progress.epoch == 2 and progress.batch:
         os.kill(os.getpid(), signal.SIGKILL)
 
 TrainingState.save = save_and_die
 tagger = make_tagger(Vocabulary.from_file(arguments["vocabulary"]), corpus.tags, settings)
 train(tagger, corpus, settings, state_directory=arguments["state_directory"], log_directory=arguments["log_directory"])
 """
+
+
+def test_the_average_is_what_is_scored_kept_and_exported(corpus, tiny_vocabulary, tiny_settings, tmp_path, monkeypatch):
+    settings = dataclasses.replace(tiny_settings, epochs=1, recipe=RecipeSettings(ema_decay=0.9))
+    text_tagger = make_tagger(tiny_vocabulary, corpus.tags, settings)
+    scored = {}
+
+    def evaluator_that_remembers(tagger, tags):
+        evaluate = evaluator_of(tagger, tags)
+        return lambda dev: (scored.update(weights(text_tagger)), evaluate(dev))[1]
+
+    monkeypatch.setattr(training, "evaluator_of", evaluator_that_remembers)
+    directory = tmp_path / "state"
+    train(text_tagger, corpus, settings, state_directory=str(directory), log_directory=str(tmp_path / "log"))
+    last = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(directory)))
+    unaveraged = last.get_tensor("tagger/classifier/output_bias/.ATTRIBUTES/VARIABLE_VALUE")
+    assert np.abs(scored["output_bias"] - unaveraged).max() > 1e-4
+    for name, values in weights(text_tagger).items():
+        np.testing.assert_array_equal(values, scored[name], err_msg=name)
 
 
 def test_two_runs_are_alike(corpus, tiny_vocabulary, tiny_settings, tmp_path):
