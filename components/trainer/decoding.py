@@ -98,7 +98,7 @@ def gather_units(log_probabilities: tf.Tensor, is_first: tf.Tensor, scheme: Labe
     scores = tf.math.unsorted_segment_sum(
         tf.where(is_first[:, tf.newaxis], log_probabilities, continued), of_token, tf.reduce_sum(ones)
     )
-    return Units(scores, of_token)
+    return Units(tf.ensure_shape(scores, [None, len(scheme.labels)]), of_token)
 
 
 def chain_transitions(scheme: LabelScheme, scores: np.ndarray | tf.Tensor | None) -> Transitions:

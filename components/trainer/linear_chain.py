@@ -144,7 +144,7 @@ def sum_paths(
         boundary: the state before the first slot and behind the last.
         temperature: by which scores are divided.
     """
-    slot_count, state_count = tf.shape(emissions)[0], emissions.shape[-1]
+    slot_count, state_count = tf.shape(emissions)[0], len(transitions.allowed)
     coldness = 1.0 / tf.cast(temperature, tf.float64)
     # Float32 times float64 would round differently in the score of the reference and in the sums.
     scores = tf.cast(transitions.scores, tf.float64) * coldness
@@ -223,11 +223,12 @@ def _block_starts(slots: list[tf.Tensor], directed: tf.Tensor, paths: tf.Tensor,
     inner = tf.reduce_all(paths[0] < begin[0, 0], axis=1)  # [G], no boundary in the block
 
     def through_texts() -> tf.Tensor:
-        product = tf.boolean_mask(slots[0][0], inner)[:, :, tf.newaxis] * tf.eye(state_count, dtype=tf.float64)
+        blocks = tf.where(inner)[:, 0]
+        product = tf.linalg.diag(tf.gather(slots[0][0], blocks))
         for slot in slots[1:]:
             # One product of a tall matrix: all blocks step by the same transitions.
             stepped = tf.matmul(tf.reshape(product, [-1, state_count]), directed[0])
-            product = tf.reshape(stepped, tf.shape(product)) * tf.boolean_mask(slot[0], inner)[:, tf.newaxis]
+            product = tf.reshape(stepped, tf.shape(product)) * tf.gather(slot[0], blocks)[:, tf.newaxis]
         # Backward it is the same product, transposed.
         products = tf.matmul(directed, tf.stack([product, tf.transpose(product, [0, 2, 1])], axis=1))  # [., 2, S, S]
         number = tf.cumsum(tf.cast(inner, tf.int32)) - 1

@@ -183,7 +183,10 @@ def build_text_tagger(
     if settings.dropout is not None:
         config = dataclasses.replace(config, hidden_dropout=settings.dropout, attention_dropout=settings.dropout)
     window, overlap = settings.window_size(config.max_positions)
-    tagger = FusionTagger(config, len(assets.tags), settings.fusion, seed=settings.seed)
+    is_crf = settings.decoder == "crf"
+    tagger = FusionTagger(
+        config, len(assets.tags), settings.fusion, seed=settings.seed, transitions=transitions if is_crf else None
+    )
     if settings.encoder is not None:
         load_encoder(tagger, settings.encoder)
     return TextTagger(
@@ -193,7 +196,7 @@ def build_text_tagger(
         window=window,
         overlap=overlap,
         continuation=continuation,
-        transitions=transitions,
+        transitions=None if is_crf else transitions,
     )
 
 

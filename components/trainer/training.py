@@ -25,6 +25,8 @@ SECONDS_BETWEEN_REPORTS = 20.0
 STEPS_BETWEEN_SCALARS = 10
 
 TrainStep = Callable[[TrainingBatch], tuple[float, int, float]]
+# Logits and the arguments of a step; returns the sum of the losses and the number of tokens.
+SequenceLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class TrainingError(RuntimeError):
@@ -75,7 +77,8 @@ def train(
     padded_length = settings.window_size(tagger.encoder_config.max_positions)[0] if settings.loss == "seed" else None
     plans = [_plan(corpus.windows, settings, epoch, padded_length) for epoch in range(settings.epochs)]
     optimizer = _optimizer(tagger, settings, total_steps=sum(map(len, plans)))
-    step = train_step(tagger, optimizer, seed=settings.seed, padded_length=padded_length)
+    sequence_loss = None if tagger.transitions is None else text_tagger.sequence_loss
+    step = train_step(tagger, optimizer, sequence_loss, seed=settings.seed, padded_length=padded_length)
     evaluate = evaluator_of(text_tagger, corpus.tags)
     state = TrainingState(state_directory, tagger, optimizer)
     progress = state.restore()
@@ -119,12 +122,20 @@ def train(
     return progress, state
 
 
-def train_step(tagger: FusionTagger, optimizer: AdamW, *, seed: int, padded_length: int | None = None) -> TrainStep:
+def train_step(
+    tagger: FusionTagger,
+    optimizer: AdamW,
+    sequence_loss: SequenceLoss | None = None,
+    *,
+    seed: int,
+    padded_length: int | None = None,
+) -> TrainStep:
     """Returns the function of one training step: it takes a batch and returns loss sum, positions and gradient norm.
 
     Args:
         tagger: the model.
         optimizer: of its weights.
+        sequence_loss: of whole tag sequences; None takes the cross-entropy of single tokens.
         seed: of dropout.
         padded_length: the length to which rows are padded for the seed's loss; None pads nothing.
     """
@@ -139,7 +150,10 @@ def train_step(tagger: FusionTagger, optimizer: AdamW, *, seed: int, padded_leng
                     token_ids, row_lengths, tag_ids, length=padded_length
                 )
             logits = tagger(token_ids, row_lengths, attended_lengths=attended_lengths, training=True).logits
-            loss_sum, tokens = token_loss(logits, tag_ids)
+            if sequence_loss is None:
+                loss_sum, tokens = token_loss(logits, tag_ids)
+            else:
+                loss_sum, tokens = sequence_loss(logits, token_ids, row_lengths, tag_ids)
             loss = loss_sum / tf.cast(tf.maximum(tokens, 1), tf.float32)
         norm = optimizer.apply(tape.gradient(loss, variables))
         return loss_sum, tokens, norm
