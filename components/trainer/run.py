@@ -16,12 +16,14 @@ from components import progress as console
 from components.code_version import code_version, library_versions
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
+from components.trainer.calibration import FittedTemperature, fit_temperature
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoints import load_encoder
 from components.trainer.decoding import transition_scores
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
+from components.trainer.evaluation import scorer_of
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -96,6 +98,7 @@ def run_fn(fn_args: Any) -> None:
         state_directory=state_directory,
         log_directory=fn_args.model_run_dir,
     )
+    calibration = calibrate(text_tagger, settings, assets.tags, splits["dev"])
     export(Servable(assets.tokenizer(), text_tagger, assets.tags), fn_args.serving_model_dir)
     max_positions = text_tagger.tagger.encoder_config.max_positions
     write_warm_up(fn_args.serving_model_dir, warm_up_requests(vocabulary, max_positions, settings.serving_warm_up))
@@ -125,6 +128,7 @@ def run_fn(fn_args: Any) -> None:
             }
             for name, texts in splits.items()
         },
+        "calibration": calibration.to_json(),
         "best_epoch": best.epoch,
         "epochs": [dataclasses.asdict(result) for result in progress.history],
         "seconds": time.monotonic() - started,
@@ -134,6 +138,22 @@ def run_fn(fn_args: Any) -> None:
         file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     state.remove()
     console.report(f"exported epoch {best.epoch} with F1 {best.f1:.4f} on dev")
+
+
+def calibrate(
+    text_tagger: TextTagger, settings: TrainerSettings, tags: tuple[str, ...], dev: TokenizedTexts
+) -> FittedTemperature:
+    """Gives the tagger the temperature that fits the dev set, if the settings ask for one, and reports it."""
+    score = scorer_of(text_tagger, tags, dev)
+    if settings.calibration == "none":
+        calibration = score(1.0).calibration
+        return FittedTemperature(1.0, "trainer.calibration is none", calibration, calibration)
+    fitted = fit_temperature(score)
+    text_tagger.temperature = fitted.temperature
+    before, after = (each.expected_calibration_error for each in (fitted.before, fitted.after))
+    errors = f"expected calibration error on dev {before:.4f} before, {after:.4f} after"
+    console.report(f"temperature {fitted.temperature:.3f}: {fitted.note or errors}")
+    return fitted
 
 
 def check_texts(texts: TokenizedTexts, tags: tuple[str, ...], *, split: str) -> None:
