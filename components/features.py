@@ -42,3 +42,4 @@ ENTITY_SCORE = "entity_score"
 EXAMPLES = "examples"
 GOLD_ENTITIES = "gold_entities"  # string [B, G], "start<TAB>end<TAB>type", rows padded with ""
 PREDICTED_ENTITIES = "predicted_entities"  # string [B, E], the same form
+PREDICTED_SCORE = "predicted_score"  # float32 [B, E], rows padded with 0

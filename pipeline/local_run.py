@@ -87,6 +87,7 @@ def _report(configuration: Configuration, pipeline: Pipeline, runs: list[Compone
     push = read_outcome(outputs["VersionPusher"]["pushed_model"])
     return RunReport(
         test=test,
+        calibration=results.read_calibration(evaluation),
         blessed=model_blessing.blessed and validation.blessed,
         refusals=(*map(str, model_blessing.failures), *validation.refusals) or push.refusals,
         unaligned={name: each.unaligned for name, each in alignment.items()},

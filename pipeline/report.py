@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from components.evaluator.calibration import Calibration
 from components.evaluator.entity_scores import Counts, StrictReport
 
 
@@ -20,6 +21,7 @@ class RunReport:
 
     Args:
         test: strict scores on the test split.
+        calibration: whether the entities' scores are the share of them that is right; None if it was not measured.
         blessed: whether every gate passed.
         refusals: why nothing was pushed, one sentence each: gates that failed, or what the Pusher had against it.
         unaligned: by split, how many gold entities no run of word pieces covers exactly; scores count them as missed.
@@ -28,6 +30,7 @@ class RunReport:
     """
 
     test: StrictReport
+    calibration: Calibration | None
     blessed: bool
     refusals: tuple[str, ...]
     unaligned: Mapping[str, int]
@@ -37,7 +40,10 @@ class RunReport:
     def to_json(self) -> dict[str, object]:
         """Returns the content of `metrics.json`."""
         return {
-            "test": self.test.to_json(),
+            "test": {
+                **self.test.to_json(),
+                **({} if self.calibration is None else {"calibration": self.calibration.to_json()}),
+            },
             "blessed": self.blessed,
             "refusals": list(self.refusals),
             "unaligned_entities": dict(self.unaligned),
@@ -64,6 +70,9 @@ def print_report(report: RunReport, console: Console) -> None:
     table.add_section()
     table.add_row("all", *_cells(report.test.micro), style="bold")
     console.print(table)
+    if report.calibration is not None:
+        error = report.calibration.expected_calibration_error
+        console.print(f"expected calibration error of the scores: {error:.4f}")
     if report.blessed:
         console.print("[bold green]blessed[/]: every gate passed")
     else:

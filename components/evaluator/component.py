@@ -12,7 +12,7 @@ from tfx.components.evaluator.component import Evaluator as TfxEvaluator
 from tfx.dsl.components.base import executor_spec
 
 from components.evaluator.executor import Executor
-from components.evaluator.metrics import EntityCounts, EntityScore
+from components.evaluator.metrics import EntityCalibration, EntityCounts, EntityScore
 from components.evaluator.results import CANDIDATE
 from components.evaluator.settings import EvaluatorSettings
 from components.features import EXAMPLES_SIGNATURE
@@ -74,6 +74,7 @@ def evaluation_config(settings: EvaluatorSettings) -> tfma.EvalConfig:
         ]
     metrics = [
         _metric(EntityCounts()),
+        _metric(EntityCalibration()),
         _metric(EntityScore("f1"), _threshold(minimum=settings.minimum_f1, maximum_drop=settings.maximum_f1_drop)),
         _metric(EntityScore("precision"), _threshold(minimum=settings.minimum_precision)),
         _metric(EntityScore("recall"), _threshold(minimum=settings.minimum_recall)),

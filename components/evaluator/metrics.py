@@ -18,15 +18,20 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
 
 from components.annotated_text import Entity
+from components.evaluator.calibration import BIN_COUNT, Calibration, count_scores
 from components.evaluator.entity_scores import Counts, StrictReport, count_entities
-from components.features import GOLD_ENTITIES, PREDICTED_ENTITIES
+from components.features import GOLD_ENTITIES, PREDICTED_ENTITIES, PREDICTED_SCORE
 
 STATISTICS = ("precision", "recall", "f1")
 COUNTS = ("true_positive", "predicted", "gold")
 TEXTS = "texts"
+CALIBRATION_ERROR = "expected_calibration_error"
+# What each bin of the scores holds, as `score_bin_predicted/03`.
+BIN_SUMS = ("predicted", "true_positive", "score_sum")
 
 # TFMA drops metrics whose names begin with one underscore once the derived metrics are computed.
 _REPORT = "_strict_report"
+_CALIBRATION = "_calibration"
 
 
 def metric_name(statistic: str, entity_type: str | None = None) -> str:
@@ -37,6 +42,16 @@ def metric_name(statistic: str, entity_type: str | None = None) -> str:
         'f1/LOC'
     """
     return statistic if entity_type is None else f"{statistic}/{entity_type}"
+
+
+def bin_name(value: str, index: int) -> str:
+    """Returns the name of a number of one bin in TFMA's results.
+
+    Example:
+        >>> bin_name("predicted", 3)
+        'score_bin_predicted/03'
+    """
+    return f"score_bin_{value}/{index:02d}"
 
 
 def parse_entity(cell: bytes | str) -> Entity:
@@ -92,6 +107,16 @@ class EntityCounts(tfma.metrics.Metric):
         super().__init__(_counts_computations, name=name)
 
 
+class EntityCalibration(tfma.metrics.Metric):
+    """The expected calibration error of the scores, and what each of their bins holds; reported, never gated.
+
+    A model whose `examples` signature returns no scores has neither.
+    """
+
+    def __init__(self, name: str = CALIBRATION_ERROR) -> None:
+        super().__init__(_calibration_computations, name=name)
+
+
 def _score_computations(
     name: str,
     statistic: str,
@@ -133,6 +158,42 @@ def _counts_computations(
             ),
         )
     ]
+
+
+def _calibration_computations(
+    name: str,
+    eval_config: tfma.EvalConfig | None = None,
+    model_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+    example_weighted: bool = False,
+) -> list[Any]:
+    del eval_config, output_names, example_weighted
+    return [
+        computation
+        for model_name in model_names or [""]
+        for computation in (
+            metric_types.MetricComputation(
+                keys=[_key(_CALIBRATION, model_name)], preprocessors=None, combiner=_CalibrationCombiner(model_name)
+            ),
+            metric_types.DerivedMetricComputation(
+                keys=[_key(name, model_name)], result=functools.partial(_derive_calibration, name, model_name)
+            ),
+        )
+    ]
+
+
+def _derive_calibration(name: str, model_name: str, metrics: dict[Any, Any]) -> dict[Any, float]:
+    calibration: Calibration | None = metrics[_key(_CALIBRATION, model_name)]
+    if calibration is None:
+        return {}
+    numbers = {name: calibration.expected_calibration_error}
+    for index in range(BIN_COUNT):
+        numbers |= {
+            bin_name(value, index): float(getattr(calibration.bins[index], value))
+            for value in BIN_SUMS
+            if calibration.bins[index].predicted
+        }
+    return {_key(each, model_name): value for each, value in numbers.items()}
 
 
 def _derive_score(
@@ -186,3 +247,33 @@ class _ReportCombiner(beam.CombineFn):
 
     def extract_output(self, accumulator: StrictReport) -> dict[Any, StrictReport]:
         return {_key(_REPORT, self._model_name): accumulator}
+
+
+class _CalibrationCombiner(beam.CombineFn):
+    """Adds up the calibration of one model; None stands for scores that it does not return."""
+
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+
+    def create_accumulator(self) -> Calibration | None:
+        return Calibration()
+
+    def add_input(self, accumulator: Calibration | None, element: Any) -> Calibration | None:
+        outputs = element.get_predictions(self._model_name or None)
+        if accumulator is None or PREDICTED_SCORE not in outputs:
+            return None
+        gold = parse_entities(np.ravel(outputs[GOLD_ENTITIES]).tolist())
+        cells, scores = (np.ravel(outputs[feature]).tolist() for feature in (PREDICTED_ENTITIES, PREDICTED_SCORE))
+        count = len([cell for cell in cells if cell])  # padding stands behind them
+        return accumulator + count_scores(gold, parse_entities(cells[:count]), scores[:count])
+
+    def merge_accumulators(self, accumulators: Iterable[Calibration | None]) -> Calibration | None:
+        total = Calibration()
+        for accumulator in accumulators:
+            if accumulator is None:
+                return None
+            total += accumulator
+        return total
+
+    def extract_output(self, accumulator: Calibration | None) -> dict[Any, Calibration | None]:
+        return {_key(_CALIBRATION, self._model_name): accumulator}

@@ -11,8 +11,9 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
+from components.evaluator.calibration import BIN_COUNT, Bin, Calibration
 from components.evaluator.entity_scores import Counts, StrictReport
-from components.evaluator.metrics import COUNTS, TEXTS
+from components.evaluator.metrics import CALIBRATION_ERROR, COUNTS, TEXTS, bin_name
 
 BLESSED_FILE = "BLESSED"
 NOT_BLESSED_FILE = "NOT_BLESSED"
@@ -86,6 +87,27 @@ def read_report(evaluation_uri: str, expected_texts: int | None = None) -> Stric
             f"{report.texts} texts were evaluated, the split has {expected_texts}; the scores do not describe the split"
         )
     return report
+
+
+def read_calibration(evaluation_uri: str) -> Calibration | None:
+    """Reads the calibration of the candidate's scores; None if it was not measured.
+
+    Raises:
+        EvaluationError: there is no result.
+    """
+    values = _candidate_values(evaluation_uri)
+    if CALIBRATION_ERROR not in values:
+        return None
+
+    def value(name: str, index: int) -> float:
+        return values.get(bin_name(name, index), 0.0)
+
+    return Calibration(
+        tuple(
+            Bin(round(value("predicted", i)), round(value("true_positive", i)), value("score_sum", i))
+            for i in range(BIN_COUNT)
+        )
+    )
 
 
 def read_blessing(blessing_uri: str, evaluation_uri: str) -> Blessing:

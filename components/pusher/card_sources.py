@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
 
-from components.evaluator.results import read_report
+from components.evaluator.results import read_calibration, read_report
 from components.pusher.model_card import ModelCard
 
 _SPLIT_DIGEST = ",sha256:"
@@ -111,6 +111,8 @@ def training_section(training: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": len(training["epochs"]),
         "dev": {key: best[key] for key in ("precision", "recall", "f1")},
         "layer_weights": best["layer_weights"],
+        # Models that were trained before there was one have none.
+        "temperature": training.get("calibration", {}).get("temperature"),
         "seconds": training["seconds"],
     }
 
@@ -136,8 +138,14 @@ def without_place(value: Any) -> Any:
 def evaluation_section(evaluation: str) -> dict[str, Any]:
     """Returns the strict scores and the gates of an evaluation that blessed the model."""
     config = json_format.Parse(json.dumps(_read_json(evaluation, _EVALUATION_CONFIG)["evalConfig"]), tfma.EvalConfig())
-    report = read_report(evaluation)
-    return {"texts": report.texts, **report.to_json(), "gates": gates(config), "blessed": True}
+    report, calibration = read_report(evaluation), read_calibration(evaluation)
+    return {
+        "texts": report.texts,
+        **report.to_json(),
+        **({} if calibration is None else {"calibration": calibration.to_json()}),
+        "gates": gates(config),
+        "blessed": True,
+    }
 
 
 def gates(config: tfma.EvalConfig) -> list[dict[str, Any]]:

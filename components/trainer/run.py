@@ -16,6 +16,7 @@ from components import progress as console
 from components.code_version import code_version, library_versions
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
+from components.trainer.calibration import FittedTemperature, fit_temperature
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoints import load_encoder
 from components.trainer.decoding import transition_scores
@@ -23,6 +24,7 @@ from components.trainer.distribution import training_strategy
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
+from components.trainer.evaluation import scorer_of
 from components.trainer.loss import weights_of_tags
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
@@ -102,6 +104,7 @@ def run_fn(fn_args: Any) -> None:
         log_directory=fn_args.model_run_dir,
         strategy=strategy,
     )
+    calibration = calibrate(text_tagger, settings, assets.tags, splits["dev"])
     export(Servable(assets.tokenizer(), text_tagger, assets.tags), fn_args.serving_model_dir)
     max_positions = text_tagger.tagger.encoder_config.max_positions
     write_warm_up(fn_args.serving_model_dir, warm_up_requests(vocabulary, max_positions, settings.serving_warm_up))
@@ -131,6 +134,7 @@ def run_fn(fn_args: Any) -> None:
             }
             for name, texts in splits.items()
         },
+        "calibration": calibration.to_json(),
         "best_epoch": best.epoch,
         "epochs": [dataclasses.asdict(result) for result in progress.history],
         "seconds": time.monotonic() - started,
@@ -140,6 +144,22 @@ def run_fn(fn_args: Any) -> None:
         file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     state.remove()
     console.report(f"exported epoch {best.epoch} with F1 {best.f1:.4f} on dev")
+
+
+def calibrate(
+    text_tagger: TextTagger, settings: TrainerSettings, tags: tuple[str, ...], dev: TokenizedTexts
+) -> FittedTemperature:
+    """Gives the tagger the temperature that fits the dev set, if the settings ask for one, and reports it."""
+    score = scorer_of(text_tagger, tags, dev)
+    if settings.calibration == "none":
+        calibration = score(1.0).calibration
+        return FittedTemperature(1.0, "trainer.calibration is none", calibration, calibration)
+    fitted = fit_temperature(score)
+    text_tagger.temperature = fitted.temperature
+    before, after = (each.expected_calibration_error for each in (fitted.before, fitted.after))
+    errors = f"expected calibration error on dev {before:.4f} before, {after:.4f} after"
+    console.report(f"temperature {fitted.temperature:.3f}: {fitted.note or errors}")
+    return fitted
 
 
 def check_texts(texts: TokenizedTexts, tags: tuple[str, ...], *, split: str) -> None:
@@ -189,7 +209,10 @@ def build_text_tagger(
     if settings.dropout is not None:
         config = dataclasses.replace(config, hidden_dropout=settings.dropout, attention_dropout=settings.dropout)
     window, overlap = settings.window_size(config.max_positions)
-    tagger = FusionTagger(config, len(assets.tags), settings.fusion, seed=settings.seed)
+    is_crf = settings.decoder == "crf"
+    tagger = FusionTagger(
+        config, len(assets.tags), settings.fusion, seed=settings.seed, transitions=transitions if is_crf else None
+    )
     if settings.encoder is not None:
         load_encoder(tagger, settings.encoder)
     return TextTagger(
@@ -199,7 +222,7 @@ def build_text_tagger(
         window=window,
         overlap=overlap,
         continuation=continuation,
-        transitions=transitions,
+        transitions=None if is_crf else transitions,
     )
 
 

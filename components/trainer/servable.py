@@ -110,7 +110,7 @@ class Servable(tf.Module):
 
         Returns:
             gold_entities string [B, G] and predicted_entities string [B, E], "start<TAB>end<TAB>type" each, rows padded
-            with "".
+            with ""; predicted_score float32 [B, E], in (0, 1], rows padded with 0.
         """
         parsed = tf.io.parse_example(
             examples,
@@ -124,7 +124,11 @@ class Servable(tf.Module):
         entities = self._find_entities(parsed[features.TEXT])
         gold = _joined(parsed[features.ENTITY_START], parsed[features.ENTITY_END], parsed[features.ENTITY_TYPE])
         predicted = _joined(entities.start, entities.end, self._type_names(entities))
-        return {features.GOLD_ENTITIES: gold.to_tensor(""), features.PREDICTED_ENTITIES: predicted.to_tensor("")}
+        return {
+            features.GOLD_ENTITIES: gold.to_tensor(""),
+            features.PREDICTED_ENTITIES: predicted.to_tensor(""),
+            features.PREDICTED_SCORE: entities.score.to_tensor(0.0),
+        }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=features.TEXT)], autograph=False)
     def explain_texts(self, text: tf.Tensor) -> dict[str, tf.Tensor]:

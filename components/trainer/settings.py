@@ -129,6 +129,10 @@ class TrainerSettings:
             the model, "last" takes the last layer only.
         loss: "masked" is the mean over the tokens of the texts. "seed" is the mean over all positions of a batch padded
             to the window, padding, [CLS] and [SEP] with the tag O: for reproduction, slow, and without overlap.
+        decoder: "softmax" trains the tag of each token by itself and decodes with the counted transitions; "crf" is a
+            conditional random field, which trains the likelihood of the whole tag sequence and its transitions.
+        calibration: "temperature" fits one number on the dev set by which the scores of entities become probabilities
+            of their being right; it changes no entity. "none" leaves scores as the model has them.
         epochs: passes over the training texts.
         learning_rate: peak of the schedule; None takes 5e-4 for random weights and 5e-5 for pretrained ones.
         head_learning_rate: peak for the fusion and the classifier; None takes `learning_rate` for random weights and
@@ -148,7 +152,8 @@ class TrainerSettings:
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
-            decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences.
+            decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. The
+            transitions of "crf" start from the frequencies, times this.
         early_stopping_epochs: stop after so many epochs without a better F1 on the dev set; None never stops early.
         checkpoint_directory: where the state is kept until training succeeds, so that a run after a crash resumes;
             None keeps it beside the model, where a new run of the pipeline does not find it.
@@ -166,6 +171,8 @@ class TrainerSettings:
     warm_start: str | None = None
     fusion: Literal["dynamic", "static", "last"] = "dynamic"
     loss: Literal["masked", "seed"] = "masked"
+    decoder: Literal["softmax", "crf"] = "softmax"
+    calibration: Literal["temperature", "none"] = "temperature"
     epochs: int = 10
     learning_rate: float | None = None
     head_learning_rate: float | None = None
@@ -189,6 +196,23 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         check(self.encoder is None or bool(self.encoder), "encoder", "a folder or null", self.encoder)
+        token_options = {
+            "label_smoothing": self.recipe.label_smoothing,
+            "class_weights": dict(self.recipe.class_weights),
+        }
+        for name, value in token_options.items():
+            check(
+                self.decoder == "softmax" or not value,
+                f"recipe.{name}",
+                'nothing with the decoder "crf", whose loss is of whole sequences',
+                value,
+            )
+        check(
+            self.decoder == "softmax" or self.loss == "masked",
+            "decoder",
+            '"softmax" with the loss "seed", which scores every position by itself',
+            self.decoder,
+        )
         check(self.epochs > 0, "epochs", "a positive number", self.epochs)
         for name in ("learning_rate", "head_learning_rate"):
             value = getattr(self, name)

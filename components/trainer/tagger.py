@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from components.trainer.encoder import Encoder, truncated_normal
@@ -55,9 +56,11 @@ class FusionTagger(tf.Module):
         seed: makes the initial weights reproducible; None draws them at random.
         compute_dtype: type of the matrix products: "float32", "bfloat16" or "float16".
         variable_dtype: type in which the weights are stored.
+        transitions: float32 [K+1, K+1], see `decode_tags`: what the trained transitions of a conditional random field
+            start from. None makes none: the classifier tags each token by itself.
 
     Raises:
-        ValueError: `tag_count` or `fusion` is impossible.
+        ValueError: `tag_count` or `fusion` is impossible, or `transitions` has another shape.
 
     Example:
         >>> tagger = FusionTagger(EncoderConfig(vocab_size=100), tag_count=3)
@@ -74,6 +77,7 @@ class FusionTagger(tf.Module):
         seed: int | None = None,
         compute_dtype: str = "float32",
         variable_dtype: str = "float32",
+        transitions: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         if tag_count < 1:
@@ -87,6 +91,9 @@ class FusionTagger(tf.Module):
         self.encoder = Encoder(encoder_config, seed=seed, compute_dtype=compute_dtype, variable_dtype=variable_dtype)
         self.classifier = Classifier(hidden_size, tag_count, initializer((tag_count, hidden_size)), dtype)
         self.fusion = make_fusion(fusion, encoder_config.num_layers, hidden_size, initializer, dtype)
+        if transitions is not None and transitions.shape != (tag_count + 1, tag_count + 1):
+            raise ValueError(f"transitions: expected {tag_count + 1} rows and columns; received {transitions.shape}")
+        self.transitions = None if transitions is None else tf.Variable(transitions, name="transitions")
 
     def __call__(
         self,

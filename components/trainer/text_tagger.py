@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from components.trainer.crf import sequence_loss
 from components.trainer.decoding import Entities, decode_entities
-from components.trainer.label_scheme import LabelScheme
+from components.trainer.label_scheme import LabelScheme, bio_scheme
 from components.trainer.tagger import FusionTagger, TaggerOutput
 from components.trainer.windows import cut_windows
 
@@ -28,8 +29,14 @@ class TextTagger(tf.Module):
         window: tokens of a window, special ones included.
         overlap: tokens that neighbouring windows share.
         continuation: bool [vocabulary], which tokens continue a word; None lets entities end inside words.
-        transitions: float32 [K+1, K+1], see `decode_tags`; None adds nothing.
+        transitions: float32 [K+1, K+1], see `decode_tags`; None adds nothing but those that the tagger has trained.
         scheme: what the labels mean; None takes them for O, B-x, I-x, B-y, I-y, ..
+
+    Attributes:
+        temperature: of the scores of entities, see `decode_entities`; a graph keeps the one that it was traced with.
+
+    Raises:
+        ValueError: `transitions` are given and the tagger has its own.
     """
 
     def __init__(
@@ -45,13 +52,16 @@ class TextTagger(tf.Module):
         scheme: LabelScheme | None = None,
     ) -> None:
         super().__init__()
+        if transitions is not None and tagger.transitions is not None:
+            raise ValueError("transitions: the tagger has trained ones; expected None")
+        self.temperature = 1.0
         self.tagger = tagger
         self._cls_id = cls_id
         self._sep_id = sep_id
         self._window = window
         self._overlap = overlap
         self._chunk_tokens = max(CHUNK_TOKENS, tagger.encoder_config.max_positions)
-        self._transitions = transitions
+        self._transitions = transitions if tagger.transitions is None else tagger.transitions
         self.scheme = scheme
         self._continuation = None if continuation is None else tf.constant(continuation)
 
@@ -105,14 +115,36 @@ class TextTagger(tf.Module):
         )
 
     def decode(
-        self, logits: tf.Tensor, token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor
+        self,
+        logits: tf.Tensor,
+        token_ids: tf.RaggedTensor,
+        start: tf.RaggedTensor,
+        end: tf.RaggedTensor,
+        temperature: tf.Tensor | None = None,
     ) -> Entities:
-        """Turns the logits of `tag_tokens` into entities; see `decode_entities`."""
-        continues_word = None
-        if self._continuation is not None:
-            continues_word = tf.gather(self._continuation, token_ids.flat_values)
-        return decode_entities(logits, start, end, continues_word, self._transitions, self.scheme)
+        """Turns the logits of `tag_tokens` into entities; see `decode_entities`. None takes `self.temperature`."""
+        return decode_entities(
+            logits,
+            start,
+            end,
+            self._continues_word(token_ids.flat_values),
+            self._transitions,
+            self.scheme,
+            self.temperature if temperature is None else temperature,
+        )
+
+    def sequence_loss(
+        self, logits: tf.Tensor, token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the loss of a training batch by the trained transitions and the number of tokens; see `crf`."""
+        assert self.tagger.transitions is not None
+        scheme = bio_scheme(self.tagger.tag_count) if self.scheme is None else self.scheme
+        transitions = tf.convert_to_tensor(self.tagger.transitions)
+        return sequence_loss(logits, row_lengths, tag_ids, transitions, scheme, self._continues_word(token_ids))
 
     def find_entities(self, token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor) -> Entities:
         """Finds the entities of texts from their tokens: int32 [B, (tokens)] each, offsets in code points."""
         return self.decode(self.tag_tokens(token_ids).logits, token_ids, start, end)
+
+    def _continues_word(self, token_ids: tf.Tensor) -> tf.Tensor | None:
+        return None if self._continuation is None else tf.gather(self._continuation, token_ids)

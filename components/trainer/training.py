@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -29,8 +28,8 @@ STEPS_BETWEEN_SCALARS = 10
 
 # The batches of a step; returns the sum of their losses, the sum of the weights and the norm of the mean's gradient.
 TrainStep = Callable[[Sequence[TrainingBatch]], tuple[float, float, float]]
-# Logits and tag_ids; returns the sum of the losses and the sum of their weights.
-Loss = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+# Logits and the arguments of a batch; returns the sum of the losses, float32 [], and the sum of their weights.
+Loss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 class TrainingError(RuntimeError):
@@ -83,6 +82,12 @@ def train(
     tagger = text_tagger.tagger
     padded_length = settings.window_size(tagger.encoder_config.max_positions)[0] if settings.loss == "seed" else None
     plans = [_plan(corpus.windows, settings, epoch, padded_length) for epoch in range(settings.epochs)]
+    if tagger.transitions is None:
+        loss = single_token_loss(
+            settings.recipe.label_smoothing, weights_of_tags(settings.recipe.class_weights, corpus.tags)
+        )
+    else:
+        loss = text_tagger.sequence_loss
     strategy = strategy or tf.distribute.get_strategy()
     group = settings.recipe.gradient_accumulation_steps * strategy.num_replicas_in_sync
     with strategy.scope():
@@ -90,11 +95,7 @@ def train(
         step = train_step(
             tagger,
             optimizer,
-            functools.partial(
-                token_loss,
-                label_smoothing=settings.recipe.label_smoothing,
-                tag_weights=weights_of_tags(settings.recipe.class_weights, corpus.tags),
-            ),
+            loss,
             seed=settings.seed,
             padded_length=padded_length,
             accumulation_steps=settings.recipe.gradient_accumulation_steps,
@@ -147,7 +148,7 @@ def train(
 def train_step(
     tagger: FusionTagger,
     optimizer: AdamW,
-    loss: Loss = token_loss,
+    loss: Loss | None = None,
     *,
     seed: int,
     padded_length: int | None = None,
@@ -162,12 +163,13 @@ def train_step(
     Args:
         tagger: the model.
         optimizer: of those of its weights that are trained; no gradient is computed below them.
-        loss: of the logits.
+        loss: of a batch; None takes the cross-entropy of single tokens.
         seed: of dropout.
         padded_length: the length to which rows are padded for the seed's loss; None pads nothing.
         accumulation_steps: the most batches that one replica takes one after another.
         strategy: in whose scope model and optimizer were made; None for one device.
     """
+    loss = loss or single_token_loss()
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     variables = optimizer.trained
@@ -198,7 +200,7 @@ def train_step(
                     token_ids, row_lengths, tag_ids, length=padded_length
                 )
             logits = tagger(token_ids, row_lengths, attended_lengths=attended_lengths, training=True).logits
-            loss_sum, weight = loss(logits, tag_ids)
+            loss_sum, weight = loss(logits, token_ids, row_lengths, tag_ids)
         return [loss_sum, weight, *map(tf.convert_to_tensor, tape.gradient(loss_sum, variables))]
 
     def accumulate(*batch: tf.Tensor) -> None:
@@ -256,6 +258,17 @@ def train_step(
         return float(loss_sum), float(weight), float(norm)
 
     return step
+
+
+def single_token_loss(label_smoothing: float = 0.0, tag_weights: np.ndarray | None = None) -> Loss:
+    """Returns the loss of each token by itself; see `token_loss`."""
+
+    def loss(
+        logits: tf.Tensor, token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return token_loss(logits, tag_ids, label_smoothing=label_smoothing, tag_weights=tag_weights)
+
+    return loss
 
 
 class LearningCurves:

@@ -45,8 +45,8 @@ def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Voc
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"trainer.warm_start: the weights of {version} do not fit this model: {reason}. Train with the encoder and "
-            "the fusion of that version, or without warm_start"
+            f"trainer.warm_start: the weights of {version} do not fit this model: {reason}. Train with the encoder, "
+            "the fusion and the decoder of that version, or without warm_start"
         ) from error
 
 

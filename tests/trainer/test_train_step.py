@@ -100,7 +100,7 @@ def test_frozen_weights_stay_and_no_gradient_is_computed_below(frozen_layers, fr
     )
     graphs = []
 
-    def loss(logits, tag_ids):
+    def loss(logits, token_ids, row_lengths, tag_ids):
         graphs.append(logits.graph)
         return token_loss(logits, tag_ids)
 
