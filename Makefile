@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format typecheck check lock bench clean
+.PHONY: help setup demo test test-fast lint format typecheck check lock bench bench-model clean
 
 PYTHON := .venv/bin/python
 SOURCES := components pipeline schemas serving kubeflow tests examples bench scripts setup.py
@@ -10,7 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
 help:  ## Show the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup:  ## Install everything that requirements.lock pins into .venv.
 	@scripts/setup
@@ -47,6 +47,10 @@ bench: setup .venv-peer/.complete  ## Measure serving: make bench MODEL=VERSION_
 	$(PYTHON) -m bench.serving_load --model $(MODEL) --texts $(TEXTS) $(if $(ENCODER),--encoder $(ENCODER))
 	$(PYTHON) -m bench.serving_swaps --model $(MODEL) --texts $(TEXTS)
 	$(PYTHON) -m bench.serving_hostile --model $(MODEL)
+
+bench-model: setup .venv-peer/.complete  ## Measure the bare model: speed against PyTorch and the seed, memory.
+	$(PYTHON) -m bench.model_speed
+	$(PYTHON) -m bench.model_memory
 
 clean:  ## Remove what runs and tests leave; .venv stays.
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
