@@ -94,6 +94,7 @@ def model_section(training: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "fusion": training["settings"]["fusion"],
         "encoder": training["encoder"],
+        "precision": training["settings"].get("serving_precision", "float32"),
         **{key: training[key] for key in ("window", "window_overlap", "whole_words")},
     }
 
@@ -109,7 +110,7 @@ def training_section(training: Mapping[str, Any]) -> dict[str, Any]:
         "fingerprint": training["fingerprint"],
         "best_epoch": training["best_epoch"],
         "epochs": len(training["epochs"]),
-        "dev": {key: best[key] for key in ("precision", "recall", "f1")},
+        "dev": training.get("exported") or {key: best[key] for key in ("precision", "recall", "f1")},
         "layer_weights": best["layer_weights"],
         # Models that were trained before there was one have none.
         "temperature": training.get("calibration", {}).get("temperature"),

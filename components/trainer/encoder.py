@@ -38,7 +38,7 @@ class Dense(tf.Module):
     def __init__(self, name: str, in_size: int, out_size: int, initializer: Initializer, dtype: tf.DType) -> None:
         super().__init__()
         self.kernel = tf.Variable(tf.cast(initializer((in_size, out_size)), dtype), name=f"{name}/kernel")
-        self.bias = tf.Variable(tf.zeros([out_size], dtype), name=f"{name}/bias")
+        self.bias = tf.Variable(tf.zeros([out_size]), name=f"{name}/bias")
 
     def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel, bias = tf.cast(self.kernel, inputs.dtype), tf.cast(self.bias, inputs.dtype)
@@ -48,17 +48,17 @@ class Dense(tf.Module):
 class LayerNorm(tf.Module):
     """Normalises the last axis in float32 and returns the type of its input."""
 
-    def __init__(self, name: str, size: int, epsilon: float, dtype: tf.DType) -> None:
+    def __init__(self, name: str, size: int, epsilon: float) -> None:
         super().__init__()
-        self.gamma = tf.Variable(tf.ones([size], dtype), name=f"{name}/gamma")
-        self.beta = tf.Variable(tf.zeros([size], dtype), name=f"{name}/beta")
+        self.gamma = tf.Variable(tf.ones([size]), name=f"{name}/gamma")
+        self.beta = tf.Variable(tf.zeros([size]), name=f"{name}/beta")
         self._epsilon = epsilon
 
     def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
         values = tf.cast(inputs, tf.float32)
         mean, variance = tf.nn.moments(values, axes=[-1], keepdims=True)
-        gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
-        return tf.cast(tf.nn.batch_normalization(values, mean, variance, beta, gamma, self._epsilon), inputs.dtype)
+        normalized = tf.nn.batch_normalization(values, mean, variance, self.beta, self.gamma, self._epsilon)
+        return tf.cast(normalized, inputs.dtype)
 
 
 class Embeddings(tf.Module):
@@ -75,7 +75,7 @@ class Embeddings(tf.Module):
         self.word_embeddings = table("word_embeddings", config.vocab_size)
         self.token_type_embeddings = table("token_type_embeddings", config.type_vocab_size)
         self.position_embeddings = table("position_embeddings", config.max_positions)
-        self.layer_norm = LayerNorm("bert/embeddings/LayerNorm", config.hidden_size, config.layer_norm_epsilon, dtype)
+        self.layer_norm = LayerNorm("bert/embeddings/LayerNorm", config.hidden_size, config.layer_norm_epsilon)
 
     def __call__(
         self, token_ids: tf.Tensor, position_ids: tf.Tensor, *, compute_dtype: tf.DType, training: bool
@@ -100,10 +100,10 @@ class EncoderLayer(tf.Module):
         # Query, key and value stand side by side in one kernel: one matrix product and one gather instead of three.
         self.attention = Dense(f"{name}/attention/self/query_key_value", hidden, 3 * hidden, initializer, dtype)
         self.attention_output = Dense(f"{name}/attention/output/dense", hidden, hidden, initializer, dtype)
-        self.attention_norm = LayerNorm(f"{name}/attention/output/LayerNorm", hidden, epsilon, dtype)
+        self.attention_norm = LayerNorm(f"{name}/attention/output/LayerNorm", hidden, epsilon)
         self.intermediate = Dense(f"{name}/intermediate/dense", hidden, inner, initializer, dtype)
         self.output = Dense(f"{name}/output/dense", inner, hidden, initializer, dtype)
-        self.output_norm = LayerNorm(f"{name}/output/LayerNorm", hidden, epsilon, dtype)
+        self.output_norm = LayerNorm(f"{name}/output/LayerNorm", hidden, epsilon)
 
     def __call__(self, hidden: tf.Tensor, plan: RowPlan, *, training: bool) -> tf.Tensor:
         rate = self._config.hidden_dropout
@@ -154,7 +154,8 @@ class Encoder(tf.Module):
         config: the shape.
         seed: makes the initial values reproducible; None draws them at random.
         compute_dtype: type of the matrix products; softmax and LayerNorm always compute in float32.
-        variable_dtype: type in which the weights are stored.
+        variable_dtype: type in which the matrices are stored; biases and LayerNorms, a thousandth of the weights, are
+            float32 always.
     """
 
     def __init__(

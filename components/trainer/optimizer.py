@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from components.trainer.loss_scale import LossScale
+
 BETA_1 = 0.9
 BETA_2 = 0.999
 EPSILON = 1e-6  # google-research/bert's
@@ -57,6 +59,7 @@ class AdamW(tf.Module):
         weight_decay: the decay, relative to the learning rate.
         clip_norm: greatest global norm of the gradients.
         ema_decay: decay of the average of the weights; 0 keeps none.
+        loss_scale: by whose `factor` the loss is multiplied before its gradient is taken; None for 1.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class AdamW(tf.Module):
         weight_decay: float,
         clip_norm: float,
         ema_decay: float = 0.0,
+        loss_scale: LossScale | None = None,
     ) -> None:
         super().__init__()
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -76,6 +80,7 @@ class AdamW(tf.Module):
         self.means = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in variables]
         self.squares = [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in variables]
         self.averages = [tf.Variable(variable, trainable=False) for variable in variables] if ema_decay else []
+        self.loss_scale = loss_scale
         self._variables = list(variables)
         self._peaks = list(peaks)
         self._decayed = list(decayed)
@@ -96,13 +101,16 @@ class AdamW(tf.Module):
     def apply(self, gradients: Sequence[tf.Tensor | tf.IndexedSlices], weight: tf.Tensor | float = 1.0) -> tf.Tensor:
         """Updates all variables once and returns the norm of the unclipped gradients, float32 [].
 
-        If the norm is not finite nothing is updated, so that the caller can stop with healthy weights.
+        If the norm is not finite no variable is updated, so that the caller can stop with healthy weights or go on with
+        the smaller `loss_scale`.
 
         Args:
             gradients: of a sum of losses.
             weight: float32 [], by which the sum is divided to give the loss.
         """
         dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if self.loss_scale is not None:
+            weight *= self.loss_scale.factor()
         norm = tf.linalg.global_norm(dense) / weight
         factor = self._clip_norm / tf.maximum(norm, self._clip_norm) / weight
 
@@ -136,7 +144,10 @@ class AdamW(tf.Module):
             tf.raw_ops.AssignAddVariableOp(resource=self.step.handle, value=tf.constant(1, tf.int64))
             return norm
 
-        return tf.cond(tf.math.is_finite(norm), update, lambda: norm)
+        tf.cond(tf.math.is_finite(norm), update, lambda: norm)
+        if self.loss_scale is not None:
+            self.loss_scale.update(tf.math.is_finite(norm))
+        return norm
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from components import progress as console
 from components.code_version import code_version, library_versions
+from components.evaluator.entity_scores import Counts, Scores
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
 from components.trainer.calibration import FittedTemperature, fit_temperature
@@ -104,7 +105,9 @@ def run_fn(fn_args: Any) -> None:
         log_directory=fn_args.model_run_dir,
         strategy=strategy,
     )
+    text_tagger.tagger = text_tagger.tagger.in_precision(settings.serving_precision)
     calibration = calibrate(text_tagger, settings, assets.tags, splits["dev"])
+    exported = exported_scores(calibration, splits["dev"])
     export(Servable(assets.tokenizer(), text_tagger, assets.tags), fn_args.serving_model_dir)
     max_positions = text_tagger.tagger.encoder_config.max_positions
     write_warm_up(fn_args.serving_model_dir, warm_up_requests(vocabulary, max_positions, settings.serving_warm_up))
@@ -136,6 +139,7 @@ def run_fn(fn_args: Any) -> None:
         },
         "calibration": calibration.to_json(),
         "best_epoch": best.epoch,
+        "exported": dataclasses.asdict(exported),
         "epochs": [dataclasses.asdict(result) for result in progress.history],
         "seconds": time.monotonic() - started,
     }
@@ -143,7 +147,7 @@ def run_fn(fn_args: Any) -> None:
     with tf.io.gfile.GFile(os.path.join(fn_args.model_run_dir, TRAINING_REPORT), "w") as file:
         file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     state.remove()
-    console.report(f"exported epoch {best.epoch} with F1 {best.f1:.4f} on dev")
+    console.report(f"exported epoch {best.epoch} in {settings.serving_precision} with F1 {exported.f1:.4f} on dev")
 
 
 def calibrate(
@@ -211,7 +215,12 @@ def build_text_tagger(
     window, overlap = settings.window_size(config.max_positions)
     is_crf = settings.decoder == "crf"
     tagger = FusionTagger(
-        config, len(assets.tags), settings.fusion, seed=settings.seed, transitions=transitions if is_crf else None
+        config,
+        len(assets.tags),
+        settings.fusion,
+        seed=settings.seed,
+        compute_dtype=settings.compute_dtype,
+        transitions=transitions if is_crf else None,
     )
     if settings.encoder is not None:
         load_encoder(tagger, settings.encoder)
@@ -224,6 +233,12 @@ def build_text_tagger(
         continuation=continuation,
         transitions=None if is_crf else transitions,
     )
+
+
+def exported_scores(calibration: FittedTemperature, dev: TokenizedTexts) -> Scores:
+    """Returns the strict scores of the model in the precision in which it is exported, in which it was calibrated."""
+    right = sum(each.true_positive for each in calibration.after.bins)
+    return Counts(right, calibration.after.predicted, dev.entity_count).scores()
 
 
 def _warm_start(settings: TrainerSettings, text_tagger: TextTagger, assets: TransformAssets) -> TrainerSettings:
@@ -269,7 +284,7 @@ def training_fingerprint(
 ) -> str:
     """Returns a hash of all that determines the result: a saved state is resumed only under the same."""
     values = settings_to_json(settings)
-    for name in ("checkpoint_directory", "checkpoint_minutes", "serving_warm_up"):
+    for name in ("checkpoint_directory", "checkpoint_minutes", "serving_warm_up", "serving_precision"):
         del values[name]
     values["replicas"] = replicas
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())

@@ -40,6 +40,7 @@ class SeedModel:
         labels: its tags, one a line in id order.
         lower_case: whether the vocabulary is uncased.
         iob1: whether the labels are IOB1, see `label_scheme`.
+        precision: in which the model is served: "float32", "bfloat16" or "float16".
     """
 
     checkpoint: pathlib.Path
@@ -48,6 +49,7 @@ class SeedModel:
     labels: pathlib.Path
     lower_case: bool = True
     iob1: bool = False
+    precision: str = "float32"
 
 
 def convert(model: SeedModel, serving_directory: str | os.PathLike[str], name: str) -> PushedVersion:
@@ -77,6 +79,7 @@ def convert(model: SeedModel, serving_directory: str | os.PathLike[str], name: s
             model={
                 "fusion": "dynamic",
                 "encoder": dataclasses.asdict(config),
+                "precision": model.precision,
                 "window": window,
                 "window_overlap": overlap,
                 "whole_words": scheme.has_continuation_label,
@@ -109,7 +112,7 @@ def load_servable(model: SeedModel) -> tuple[Servable, Vocabulary]:
     load_seed_checkpoint(tagger, model.checkpoint)
     window, overlap = TrainerSettings().window_size(config.max_positions)
     text_tagger = TextTagger(
-        tagger,
+        tagger.in_precision(model.precision),
         cls_id=vocabulary.cls_id,
         sep_id=vocabulary.sep_id,
         window=window,

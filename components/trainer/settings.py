@@ -143,6 +143,10 @@ class TrainerSettings:
         recipe: refinements of the training, all off by default.
         distribution: "mirrored" trains on all GPUs of the machine, each with batches of its own, so that a step takes
             as many times `batch_tokens`; "none" on one device.
+        precision: of training. The mixed ones keep float32 weights and compute products, forward and backward, in the
+            lower type: for GPUs and processors that have units for it. float16 scales the loss dynamically.
+        serving_precision: in which the exported model stores its matrices and computes their products; the lower ones
+            halve its size on disk and in the server.
         batch_tokens: tokens of a training batch, special ones included; a batch holds as many windows as fit.
         dropout: rate of all dropouts; None takes the encoder's own (0.1 for random weights).
         seed: of initial weights, order of the data and dropout.
@@ -181,6 +185,8 @@ class TrainerSettings:
     gradient_clip_norm: float = 1.0
     recipe: RecipeSettings = dataclasses.field(default_factory=RecipeSettings)
     distribution: Literal["none", "mirrored"] = "none"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    serving_precision: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int = 2048
     dropout: float | None = None
     seed: int = 1
@@ -277,6 +283,11 @@ class TrainerSettings:
         if self.head_learning_rate is not None:
             return self.head_learning_rate
         return self.peak_learning_rate * (1 if self.encoder is None else 10)
+
+    @property
+    def compute_dtype(self) -> str:
+        """The type in which training computes products."""
+        return self.precision.removeprefix("mixed_")
 
     def window_size(self, max_positions: int) -> tuple[int, int]:
         """Returns tokens of a window and of the overlap for an encoder with `max_positions`.

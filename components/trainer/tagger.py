@@ -31,15 +31,15 @@ class TaggerOutput(NamedTuple):
 class Classifier(tf.Module):
     """`hidden · output_weights^T + output_bias`, with `output_weights` [K, H] as in the seed model."""
 
-    def __init__(self, hidden_size: int, tag_count: int, weights: tf.Tensor, dtype: tf.DType) -> None:
+    def __init__(self, tag_count: int, weights: tf.Tensor) -> None:
         super().__init__()
-        self.output_weights = tf.Variable(tf.cast(weights, dtype), name="output_weights")
-        self.output_bias = tf.Variable(tf.zeros([tag_count], dtype), name="output_bias")
+        self.output_weights = tf.Variable(weights, name="output_weights")
+        self.output_bias = tf.Variable(tf.zeros([tag_count]), name="output_bias")
 
     def __call__(self, hidden: tf.Tensor) -> tf.Tensor:
         """Returns the logits, float32 [N, K], of `hidden` [N, H]."""
-        weights, bias = tf.cast(self.output_weights, hidden.dtype), tf.cast(self.output_bias, tf.float32)
-        return tf.nn.bias_add(tf.cast(tf.matmul(hidden, weights, transpose_b=True), tf.float32), bias)
+        weights = tf.cast(self.output_weights, hidden.dtype)
+        return tf.nn.bias_add(tf.cast(tf.matmul(hidden, weights, transpose_b=True), tf.float32), self.output_bias)
 
 
 class FusionTagger(tf.Module):
@@ -55,7 +55,7 @@ class FusionTagger(tf.Module):
         fusion: "dynamic" (weights chosen by each token), "static" (one trained weight per layer) or "last".
         seed: makes the initial weights reproducible; None draws them at random.
         compute_dtype: type of the matrix products: "float32", "bfloat16" or "float16".
-        variable_dtype: type in which the weights are stored.
+        variable_dtype: type in which the encoder's matrices are stored; the other weights are float32.
         transitions: float32 [K+1, K+1], see `decode_tags`: what the trained transitions of a conditional random field
             start from. None makes none: the classifier tags each token by itself.
 
@@ -84,13 +84,13 @@ class FusionTagger(tf.Module):
             raise ValueError(f"tag_count: expected a positive number; received {tag_count}")
         self.encoder_config = encoder_config
         self.tag_count = tag_count
-        dtype = tf.as_dtype(variable_dtype)
+        self._fusion_name = fusion
         hidden_size = encoder_config.hidden_size
         # The head draws from a seed of its own: the same seed gives the same head on every encoder.
         initializer = truncated_normal(encoder_config.initializer_range, None if seed is None else seed + 1)
         self.encoder = Encoder(encoder_config, seed=seed, compute_dtype=compute_dtype, variable_dtype=variable_dtype)
-        self.classifier = Classifier(hidden_size, tag_count, initializer((tag_count, hidden_size)), dtype)
-        self.fusion = make_fusion(fusion, encoder_config.num_layers, hidden_size, initializer, dtype)
+        self.classifier = Classifier(tag_count, initializer((tag_count, hidden_size)))
+        self.fusion = make_fusion(fusion, encoder_config.num_layers, hidden_size, initializer, tf.float32)
         if transitions is not None and transitions.shape != (tag_count + 1, tag_count + 1):
             raise ValueError(f"transitions: expected {tag_count + 1} rows and columns; received {transitions.shape}")
         self.transitions = None if transitions is None else tf.Variable(transitions, name="transitions")
@@ -115,6 +115,24 @@ class FusionTagger(tf.Module):
         layers = self.encoder(token_ids, plan_rows(row_lengths, attended_lengths), training=training)
         fused = self.fusion(layers)
         return TaggerOutput(self.classifier(fused.hidden), fused.layer_weights)
+
+    def in_precision(self, dtype: str) -> FusionTagger:
+        """Returns a copy that stores the encoder's matrices and computes all products in `dtype`, for serving."""
+        copy = FusionTagger(
+            self.encoder_config,
+            self.tag_count,
+            self._fusion_name,
+            compute_dtype=dtype,
+            variable_dtype=dtype,
+            transitions=None if self.transitions is None else np.zeros(self.transitions.shape, np.float32),
+        )
+        copy.assign_weights(self)
+        return copy
+
+    def assign_weights(self, other: FusionTagger) -> None:
+        """Takes the weights of a tagger of the same shape, in whichever precision it stores them."""
+        for variable, source in zip(self.trainable_variables, other.trainable_variables, strict=True):
+            variable.assign(tf.cast(source, variable.dtype))
 
     def named_variables(self) -> dict[str, tf.Variable]:
         """Returns the weights by name, for example "bert/encoder/layer_0/output/dense/kernel".

@@ -33,6 +33,7 @@ class TextTagger(tf.Module):
         scheme: what the labels mean; None takes them for O, B-x, I-x, B-y, I-y, ..
 
     Attributes:
+        tagger: the model, in whose place one of another precision may be put; a graph keeps its own.
         temperature: of the scores of entities, see `decode_entities`; a graph keeps the one that it was traced with.
 
     Raises:
@@ -61,7 +62,7 @@ class TextTagger(tf.Module):
         self._window = window
         self._overlap = overlap
         self._chunk_tokens = max(CHUNK_TOKENS, tagger.encoder_config.max_positions)
-        self._transitions = transitions if tagger.transitions is None else tagger.transitions
+        self._transitions = transitions
         self.scheme = scheme
         self._continuation = None if continuation is None else tf.constant(continuation)
 
@@ -128,7 +129,7 @@ class TextTagger(tf.Module):
             start,
             end,
             self._continues_word(token_ids.flat_values),
-            self._transitions,
+            self._transitions if self.tagger.transitions is None else self.tagger.transitions,
             self.scheme,
             self.temperature if temperature is None else temperature,
         )

@@ -15,6 +15,7 @@ from components.trainer.distribution import replica_batch
 from components.trainer.dropout import dropout_scope
 from components.trainer.evaluation import evaluator_of
 from components.trainer.loss import pad_rows, token_loss, weights_of_tags
+from components.trainer.loss_scale import SMALLEST, LossScale
 from components.trainer.optimizer import AdamW, Schedule
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -201,7 +202,8 @@ def train_step(
                 )
             logits = tagger(token_ids, row_lengths, attended_lengths=attended_lengths, training=True).logits
             loss_sum, weight = loss(logits, token_ids, row_lengths, tag_ids)
-        return [loss_sum, weight, *map(tf.convert_to_tensor, tape.gradient(loss_sum, variables))]
+            scaled = loss_sum if optimizer.loss_scale is None else loss_sum * optimizer.loss_scale.factor()
+        return [loss_sum, weight, *map(tf.convert_to_tensor, tape.gradient(scaled, variables))]
 
     def accumulate(*batch: tf.Tensor) -> None:
         for accumulator, value in zip(accumulators, sums(*batch), strict=True):
@@ -321,6 +323,7 @@ def _optimizer(tagger: FusionTagger, settings: TrainerSettings, *, total_steps: 
         weight_decay=settings.weight_decay,
         clip_norm=settings.gradient_clip_norm,
         ema_decay=settings.recipe.ema_decay,
+        loss_scale=LossScale(settings.batch_tokens) if settings.precision == "mixed_float16" else None,
     )
 
 
@@ -342,10 +345,13 @@ def _train_epoch(
         batches = [windows.batch(rows) for rows in plan[progress.batch : progress.batch + group]]
         rate = float(optimizer.rate())
         loss_sum, weight, norm = step(batches)
-        if not (math.isfinite(norm) and math.isfinite(loss_sum)):
+        if _overflowed(norm, optimizer):
+            loss_sum = weight = 0.0
+        elif not (math.isfinite(norm) and math.isfinite(loss_sum)):
             raise TrainingError(
                 f"epoch {progress.epoch + 1}, batch {progress.batch + 1}: the loss is {loss_sum} and the norm of its "
-                f"gradient {norm}; lower learning_rate (now {settings.peak_learning_rate:g})"
+                f"gradient {norm}{'' if optimizer.loss_scale is None else ', at any scale of the loss'}; lower "
+                f"learning_rate (now {settings.peak_learning_rate:g})"
             )
         now = time.monotonic()
         progress = dataclasses.replace(
@@ -356,7 +362,7 @@ def _train_epoch(
             seconds=progress.seconds + now - started,
         )
         steps_done = int(optimizer.step)
-        if steps_done % STEPS_BETWEEN_SCALARS == 1:
+        if steps_done % STEPS_BETWEEN_SCALARS == 1 and math.isfinite(norm):
             curves.step(
                 steps_done,
                 loss=loss_sum / (weight or 1.0),
@@ -374,6 +380,12 @@ def _train_epoch(
             state.save(progress)
             last_save = time.monotonic()
     return progress
+
+
+def _overflowed(norm: float, optimizer: AdamW) -> bool:
+    """Whether a step was skipped because its gradient left float16, which a smaller scale will mend."""
+    scale = optimizer.loss_scale
+    return scale is not None and not math.isfinite(norm) and float(scale.value) >= SMALLEST
 
 
 def _is_stale(history: Sequence[EpochResult], patience: int | None) -> bool:

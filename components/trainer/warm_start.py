@@ -29,7 +29,7 @@ def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Voc
     """Gives the model all weights of an exported version.
 
     Args:
-        text_tagger: a model of the same shape.
+        text_tagger: a model of the same shape; its precision may differ from the version's.
         version: the version's folder, with its model card.
         vocabulary: the vocabulary of this training.
         tags: its tags in id order.
@@ -40,14 +40,25 @@ def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Voc
     """
     _check_card(version, vocabulary, tags)
     checkpoint = tf.train.Checkpoint(text_tagger=text_tagger)
+    trained = text_tagger.tagger
     try:
+        # Weights can be read only in the type in which they are stored.
+        text_tagger.tagger = trained.in_precision(_stored_precision(version))
         checkpoint.read(str(version / _VARIABLES)).assert_existing_objects_matched()
+        trained.assign_weights(text_tagger.tagger)
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
             f"trainer.warm_start: the weights of {version} do not fit this model: {reason}. Train with the encoder, "
             "the fusion and the decoder of that version, or without warm_start"
         ) from error
+    finally:
+        text_tagger.tagger = trained
+
+
+def _stored_precision(version: pathlib.Path) -> str:
+    types = set(tf.train.load_checkpoint(str(version / _VARIABLES)).get_variable_to_dtype_map().values())
+    return next((dtype.name for dtype in (tf.bfloat16, tf.float16) if dtype in types), "float32")
 
 
 def _check_card(version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:

@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--iob1", action="store_true", help="the labels are IOB1: I- begins an entity after O or another type"
     )
     parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="in which matrices are stored and multiplied; the lower ones halve the model (default: float32)",
+    )
+    parser.add_argument(
         "--model-name", default="ner", metavar="NAME", help="name of the model in its card (default: ner)"
     )
 
@@ -53,6 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.labels,
         lower_case=not arguments.cased,
         iob1=arguments.iob1,
+        precision=arguments.precision,
     )
     try:
         pushed = convert(model, arguments.output, arguments.model_name)

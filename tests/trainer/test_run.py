@@ -38,6 +38,26 @@ def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
     assert list((tmp_path / "checkpoints").iterdir()) == [], "the state outlives a training that succeeded"
 
 
+def test_the_exported_precision_is_the_one_that_is_scored_and_served(training_arguments):
+    training_arguments.custom_config |= {"precision": "mixed_bfloat16", "serving_precision": "bfloat16"}
+    run_fn(training_arguments)
+    variables = tf.train.load_checkpoint(f"{training_arguments.serving_model_dir}/variables/variables")
+    types = variables.get_variable_to_dtype_map()
+    matrices = [name for name, shape in variables.get_variable_to_shape_map().items() if len(shape) == 2]
+    assert {types[name] for name in matrices if "encoder" in name} == {tf.bfloat16}
+    report = json.loads((Path(training_arguments.model_run_dir) / "training.json").read_text(encoding="utf-8"))
+    model = tf.saved_model.load(training_arguments.serving_model_dir)
+    dev = tf.data.TFRecordDataset(tf.io.gfile.glob(training_arguments.eval_files), compression_type="GZIP")
+    answer = model.signatures["examples"](examples=tf.constant([example.numpy() for example in dev]))
+    gold, predicted = (
+        [{entity for entity in row if entity} for row in answer[f"{name}_entities"].numpy()]
+        for name in ("gold", "predicted")
+    )
+    right = sum(len(one & other) for one, other in zip(gold, predicted, strict=True))
+    assert report["exported"]["precision"] == pytest.approx(right / sum(map(len, predicted)))
+    assert report["exported"]["recall"] == pytest.approx(right / sum(map(len, gold)))
+
+
 def without_entities(serialized):
     example = tf.train.Example.FromString(serialized)
     for name in ("entity_start", "entity_end", "entity_type"):

@@ -92,6 +92,9 @@ def test_a_batch_smaller_than_a_window_is_refused():
             {"recipe": {"gradient_accumulation_steps": 0}}, "recipe.gradient_accumulation_steps", id="no batches"
         ),
         pytest.param({"recipe": {"ema_decay": 1.0}}, "recipe.ema_decay: expected at least 0 and below 1", id="average"),
+        pytest.param(
+            {"precision": "float16"}, "trainer.precision: expected one of 'float32', 'mixed_b", id="precision"
+        ),
         pytest.param({"distribution": "gpus"}, "trainer.distribution: expected one of 'none', 'mirrored'", id="gpus"),
         pytest.param({"epoch": 3}, "trainer.epoch: unknown setting. Did you mean 'epochs'", id="misspelt"),
     ],

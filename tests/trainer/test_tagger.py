@@ -121,10 +121,21 @@ def test_names_of_weights_are_unique_and_stable() -> None:
     }
 
 
-def test_weights_can_be_stored_in_half_the_memory() -> None:
-    tagger = FusionTagger(TINY, tag_count=5, compute_dtype="bfloat16", variable_dtype="bfloat16")
-    assert {variable.dtype for variable in tagger.trainable_variables} == {tf.bfloat16}
-    assert tagger(random_rows([3]), tf.constant([3])).logits.dtype == tf.float32
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.2), ("float16", 0.03)])
+def test_a_copy_for_serving_takes_half_the_memory(precision: str, tolerance: float) -> None:
+    tagger = random_tagger()
+    copy = tagger.in_precision(precision)
+    low = {name for name, variable in copy.named_variables().items() if variable.dtype.name == precision}
+    assert low == {
+        name
+        for name, variable in tagger.named_variables().items()
+        if name.startswith("bert/") and variable.shape.rank == 2
+    }
+    for name, variable in copy.named_variables().items():
+        np.testing.assert_array_equal(variable, tf.cast(tagger.named_variables()[name], variable.dtype), err_msg=name)
+    received, expected = (each(random_rows([3, 9]), tf.constant([3, 9])).logits for each in (copy, tagger))
+    assert received.dtype == tf.float32
+    assert 0 < np.abs(received - expected).max() < tolerance
 
 
 def test_seed_makes_the_tagger_reproducible() -> None:

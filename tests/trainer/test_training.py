@@ -26,7 +26,7 @@ from components.trainer.training_state import TrainingState, TrainingStateError
 def make_tagger(vocabulary, tags, settings):
     config = EncoderConfig(vocab_size=len(vocabulary), **dataclasses.asdict(settings.random_encoder))
     return TextTagger(
-        FusionTagger(config, len(tags), settings.fusion, seed=settings.seed),
+        FusionTagger(config, len(tags), settings.fusion, seed=settings.seed, compute_dtype=settings.compute_dtype),
         cls_id=vocabulary.cls_id,
         sep_id=vocabulary.sep_id,
         window=8,
@@ -91,7 +91,11 @@ EVERYTHING = RecipeSettings(
 
 
 @pytest.mark.parametrize(
-    "changed", [pytest.param({}, id="plain"), pytest.param({"recipe": EVERYTHING}, id="every option")]
+    "changed",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"recipe": EVERYTHING, "precision": "mixed_float16"}, id="every option, float16"),
+    ],
 )
 def test_a_killed_training_resumes_and_ends_as_if_nothing_had_happened(
     corpus, tiny_vocabulary, tiny_settings, training_arguments, tmp_path, changed
@@ -172,11 +176,23 @@ def test_the_average_is_what_is_scored_kept_and_exported(corpus, tiny_vocabulary
     monkeypatch.setattr(training, "evaluator_of", evaluator_that_remembers)
     directory = tmp_path / "state"
     train(text_tagger, corpus, settings, state_directory=str(directory), log_directory=str(tmp_path / "log"))
-    last = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(directory)))
-    unaveraged = last.get_tensor("tagger/classifier/output_bias/.ATTRIBUTES/VARIABLE_VALUE")
-    assert np.abs(scored["output_bias"] - unaveraged).max() > 1e-4
+    unaveraged = make_tagger(tiny_vocabulary, corpus.tags, settings)
+    saved = tf.train.latest_checkpoint(str(directory))
+    tf.train.Checkpoint(tagger=unaveraged.tagger).read(saved).expect_partial()
+    assert np.abs(scored["output_bias"] - weights(unaveraged)["output_bias"]).max() > 1e-4
     for name, values in weights(text_tagger).items():
         np.testing.assert_array_equal(values, scored[name], err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_tiny_corpus_is_learnt_in_mixed_precision(corpus, tiny_vocabulary, tiny_settings, tmp_path, precision):
+    settings = dataclasses.replace(tiny_settings, precision=precision)
+    text_tagger = make_tagger(tiny_vocabulary, corpus.tags, settings)
+    progress, _ = train(
+        text_tagger, corpus, settings, state_directory=str(tmp_path / "state"), log_directory=str(tmp_path / "log")
+    )
+    assert progress.best.f1 > 0.8
+    assert {variable.dtype for variable in text_tagger.trainable_variables} == {tf.float32}
 
 
 def test_two_runs_are_alike(corpus, tiny_vocabulary, tiny_settings, tmp_path):
@@ -201,17 +217,27 @@ def test_early_stopping(corpus, tiny_vocabulary, tiny_settings, tmp_path):
     assert len(progress.history) == 3
 
 
-def test_a_loss_that_is_no_number_stops_the_training(corpus, tiny_vocabulary, tiny_settings, tmp_path):
-    text_tagger = make_tagger(tiny_vocabulary, corpus.tags, tiny_settings)
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        pytest.param(
+            "float32", r"epoch 1, batch 1: the loss is nan .* lower learning_rate \(now 0.005", id="float32"
+        ),
+        pytest.param("mixed_bfloat16", r"epoch 1, batch 1: the loss is nan", id="bfloat16"),
+        # 2^15 is halved 16 times before it is below 1, in an epoch of 4 batches.
+        pytest.param("mixed_float16", r"epoch 4, batch 4: the loss is nan .*, at any scale of the loss", id="float16"),
+    ],
+)
+def test_a_loss_that_is_no_number_stops_the_training(
+    corpus, tiny_vocabulary, tiny_settings, tmp_path, precision, message
+):
+    settings = dataclasses.replace(tiny_settings, precision=precision)
+    text_tagger = make_tagger(tiny_vocabulary, corpus.tags, settings)
     bias = text_tagger.tagger.named_variables()["output_bias"]
     bias.assign(tf.fill(bias.shape, np.nan))
-    with pytest.raises(TrainingError, match=r"epoch 1, batch 1: the loss is nan .* lower learning_rate \(now 0.005\)"):
+    with pytest.raises(TrainingError, match=message):
         train(
-            text_tagger,
-            corpus,
-            tiny_settings,
-            state_directory=str(tmp_path / "state"),
-            log_directory=str(tmp_path / "log"),
+            text_tagger, corpus, settings, state_directory=str(tmp_path / "state"), log_directory=str(tmp_path / "log")
         )
 
 

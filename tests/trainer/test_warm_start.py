@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_every_weight_arrives(served: Path) -> None:
     assert any(not np.array_equal(before[name], after[name]) for name in before)
     for name, values in expected.items():
         np.testing.assert_array_equal(after[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_version_of_lower_precision(served: Path, precision: str) -> None:
+    low = _text_tagger(seed=10)
+    low.tagger = low.tagger.in_precision(precision)
+    shutil.rmtree(served / "10" / "variables")
+    tf.saved_model.save(_Servable(low), str(served / "10"))
+    text_tagger = _text_tagger(seed=1)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    assert {variable.dtype for variable in text_tagger.trainable_variables} == {tf.float32}
+    expected = _weights(low)
+    for name, values in _weights(text_tagger).items():
+        np.testing.assert_array_equal(values, expected[name].astype(np.float32), err_msg=name)
 
 
 @pytest.mark.parametrize(
