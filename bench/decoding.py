@@ -9,6 +9,7 @@ encoder alone, with entities, and with entities and scores. They take turns; eac
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ def main() -> int:
             ids = tf.constant(generator.integers(5, MINILM.vocab_size, sum(lengths)), tf.int32)
             splits = tf.constant(np.cumsum([0, *lengths]), tf.int64)
             turns = arguments.turns if sum(lengths) < 5000 else 3
-            encoder, entities, scores = measure([lambda g=g: g(ids, splits) for g in graphs], turns)
+            encoder, entities, scores = measure([functools.partial(graph, ids, splits) for graph in graphs], turns)
             print(
                 f"| {tag_count} | {name} | {1e3 * encoder:.2f} | {1e3 * (entities - encoder):.2f} | "
                 f"{1e3 * (scores - entities):.2f} | {(scores - entities) / encoder:.3f} |",
