@@ -10,6 +10,7 @@ from tfx import types
 from tfx.types import standard_artifacts
 
 from components.annotated_text import Entity
+from components.evaluator.calibration import Bin
 from components.evaluator.component import Evaluator
 from components.evaluator.entity_scores import StrictReport, count_entities
 from components.evaluator.executor import Executor
@@ -18,6 +19,7 @@ from components.evaluator.results import (
     GateFailure,
     count_examples,
     read_blessing,
+    read_calibration,
     read_report,
 )
 from components.evaluator.settings import EvaluatorSettings
@@ -88,6 +90,10 @@ def test_numbers_are_those_of_the_pure_core(tmp_path, model):
 
     assert read_report(run.evaluation.uri, expected_texts=len(TEXTS)) == EXPECTED
     assert (EXPECTED.micro.true_positive, EXPECTED.micro.predicted, EXPECTED.micro.gold) == (4, 7, 6)
+    # 7 entities with the score 0.75, 4 of them right.
+    calibration = read_calibration(run.evaluation.uri)
+    assert calibration.bins[11] == Bin(7, 4, 7 * 0.75)
+    assert calibration.expected_calibration_error == pytest.approx(0.75 - 4 / 7)
     assert run.read_blessing().blessed
     assert run.blessing.get_int_custom_property("blessed") == 1
 
@@ -123,6 +129,15 @@ def test_a_model_as_good_as_its_baseline_passes(tmp_path, model, with_baseline):
 
     assert run.read_blessing().blessed
     assert read_report(run.evaluation.uri) == EXPECTED
+
+
+def test_a_baseline_without_scores_is_no_hindrance(tmp_path, model):
+    old = export_model(tmp_path / "old" / "Format-Serving", scores=False)
+
+    run = Run(tmp_path, model, EvaluatorSettings(minimum_f1=0.5, maximum_f1_drop=0.0), baseline=old)
+
+    assert run.read_blessing().blessed
+    assert read_calibration(run.evaluation.uri).predicted == 7
 
 
 def test_a_model_worse_than_its_baseline_is_refused(tmp_path, model):

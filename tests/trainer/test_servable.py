@@ -88,7 +88,11 @@ def test_signatures_have_the_names_and_types_of_the_contract(signatures):
         ),
         "examples": (
             {"examples": "string"},
-            {"gold_entities": ("string", 2), "predicted_entities": ("string", 2)},
+            {
+                "gold_entities": ("string", 2),
+                "predicted_entities": ("string", 2),
+                "predicted_score": ("float32", 2),
+            },
         ),
         "explain": (
             {"text": "string"},
@@ -238,6 +242,7 @@ def test_examples_give_gold_beside_predictions(signatures, transformed_examples,
         found = [f"{start}\t{end}\t{name.decode()}" for start, end, name in spans]
         expected = found[: direct["entity_count"][row]]
         assert [value.decode() for value in values if value] == expected
+    np.testing.assert_allclose(answer["predicted_score"], direct["entity_score"], atol=1e-6)
 
 
 def test_examples_of_an_empty_batch(signatures):
