@@ -14,12 +14,16 @@ from scipy.special import logsumexp
 
 from components.settings import SettingsError
 from components.trainer.crf import sequence_loss
+from components.trainer.encoder_config import EncoderConfig
 from components.trainer.label_scheme import bio_scheme
 from components.trainer.loss import NO_TAG
 from components.trainer.run import run_fn
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
+from components.trainer.training import Corpus, train
+from components.trainer.training_data import read_texts, training_windows
+from components.trainer.training_state import TrainingState
 from tests.trainer.tiny_taggers import TINY
 
 SCHEME = bio_scheme(5)
@@ -152,6 +156,39 @@ def test_a_crf_trains_exports_and_is_decoded_with_its_transitions(training_argum
     assert answer["entity_end"].numpy().tolist() == [[2, 5]]
     transitions = model.text_tagger.tagger.transitions.numpy()
     assert transitions.shape == (len(tiny_tags) + 1,) * 2
+
+
+def test_a_stopped_training_goes_on_with_its_transitions(
+    training_arguments, tiny_settings, tiny_vocabulary, tiny_tags, tmp_path, monkeypatch
+):
+    texts, dev = (
+        read_texts(files, split="") for files in (training_arguments.train_files, training_arguments.eval_files)
+    )
+    corpus = Corpus(training_windows(texts, cls_id=2, sep_id=3, window=8, overlap=2), dev, tiny_tags)
+    settings = dataclasses.replace(tiny_settings, decoder="crf", epochs=3)
+
+    def run(folder: str) -> np.ndarray:
+        config = EncoderConfig(vocab_size=len(tiny_vocabulary), **dataclasses.asdict(settings.random_encoder))
+        tagger = FusionTagger(config, K, seed=1, transitions=np.zeros((K + 1, K + 1), np.float32))
+        text_tagger = TextTagger(tagger, cls_id=2, sep_id=3, window=8, overlap=2, continuation=None)
+        train(
+            text_tagger, corpus, settings, state_directory=str(tmp_path / folder), log_directory=str(tmp_path / "log")
+        )
+        return tagger.transitions.numpy()
+
+    whole = run("whole")
+    save = TrainingState.save
+
+    def save_and_stop(self, progress):
+        save(self, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("stopped")
+    np.testing.assert_allclose(run("stopped"), whole, atol=1e-5)
+    assert np.abs(whole).max() > 1e-3
 
 
 def test_transitions_are_weights_of_the_tagger():

@@ -22,12 +22,13 @@ TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 VOCABULARY = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"))
 
 
-def _text_tagger(*, seed: int, hidden_size: int = 8, num_layers: int = 1) -> TextTagger:
+def _text_tagger(*, seed: int, hidden_size: int = 8, num_layers: int = 1, crf: bool = False) -> TextTagger:
     config = EncoderConfig(
         vocab_size=len(VOCABULARY), hidden_size=hidden_size, num_layers=num_layers, num_heads=2, intermediate_size=8,
         max_positions=8,
     )  # fmt: skip
-    tagger = FusionTagger(config, len(TAGS), seed=seed)
+    transitions = np.full((len(TAGS) + 1,) * 2, seed, np.float32) if crf else None
+    tagger = FusionTagger(config, len(TAGS), seed=seed, transitions=transitions)
     return TextTagger(tagger, cls_id=2, sep_id=3, window=8, overlap=2, continuation=None)
 
 
@@ -89,6 +90,18 @@ def test_a_version_of_lower_precision(served: Path, precision: str) -> None:
     expected = _weights(low)
     for name, values in _weights(text_tagger).items():
         np.testing.assert_array_equal(values, expected[name].astype(np.float32), err_msg=name)
+
+
+def test_trained_transitions_arrive(served: Path) -> None:
+    tf.saved_model.save(_Servable(_text_tagger(seed=10, crf=True)), str(served / "10"))
+    text_tagger = _text_tagger(seed=1, crf=True)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    assert np.all(_weights(text_tagger)["transitions"] == 10)
+
+
+def test_a_version_without_transitions_is_no_start_for_a_crf(served: Path) -> None:
+    with pytest.raises(CheckpointError, match="the fusion and the decoder of that version"):
+        load_version(_text_tagger(seed=1, crf=True), served / "10", VOCABULARY, TAGS)
 
 
 @pytest.mark.parametrize(
