@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import random
 import socket
 import sys
@@ -26,7 +25,7 @@ from typing import Any
 
 import grpc
 
-from bench.measuring import finish_load, machine, start_load, write_texts
+from bench.measuring import finish_load, machine, resident_megabytes, start_load, write_texts
 from components import features
 from components.pusher.publish import publish
 from serving.client import Client
@@ -275,12 +274,6 @@ def _portions(count: int) -> Iterator[tuple[int, int]]:
     size = max(count // 10, 1)
     for sent in range(0, count, size):
         yield sent, min(size, count - sent)
-
-
-def resident_megabytes(pid: int) -> float:
-    """Returns the resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":

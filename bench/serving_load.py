@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.measuring import Load, finish_load, machine, percentile, read_texts, start_load, write_texts
+from bench.measuring import Load, cpu_seconds, finish_load, machine, percentile, read_texts, start_load, write_texts
 from components import features
 from components.pusher.publish import publish
 from serving.embedded.saved_model import LoadedModel
@@ -166,14 +166,10 @@ def _cpu_seconds(server: int | None) -> dict[str, float]:
     """Returns the processor time that this process, the clients that ended and the server (0 if unknown) have spent."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     clients = resource.getrusage(resource.RUSAGE_CHILDREN)
-    of_server = 0.0
-    if server is not None:
-        fields = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
-        of_server = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return {
         "own": own.ru_utime + own.ru_stime,
         "clients": clients.ru_utime + clients.ru_stime,
-        "server": of_server,
+        "server": 0.0 if server is None else cpu_seconds(server),
     }
 
 

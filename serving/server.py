@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from concurrent import futures
-from pathlib import Path
 from typing import Any
 
 from serving.embedded.flags import FlagError, Flags, parse_flags, usage
@@ -29,7 +28,6 @@ _GRACE_SECONDS = 5.0
 _MOST_REQUESTS = 1000
 # Requests wait in a thread each until they run together; with fewer threads there is little to merge.
 _LEAST_THREADS = 32
-_SWITCH_SECONDS = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,9 +81,9 @@ def serve(flags: Flags, stopping: threading.Event) -> None:
     """
     from serving.embedded.manager import ManagerOptions, ModelManager
     from serving.embedded.model_config import models_from_file, single_model
-    from serving.embedded.saved_model import LoadedModel
     from serving.embedded.status import StatusError
-    from serving.embedded.warmup import warm_up
+    from serving.embedded.worker import WorkerOptions
+    from serving.embedded.workers import Workers
 
     if not flags.port:
         raise StatusError(
@@ -102,28 +100,21 @@ def serve(flags: Flags, stopping: threading.Event) -> None:
             flags.model_base_path,
         )
 
-    session_config = _session_config(flags)
-
-    def load(path: Path) -> LoadedModel:
-        model = LoadedModel(path, session_config)
-        try:
-            model.prepare()
-            if flags.enable_model_warmup:
-                warm_up(model, flags.num_request_iterations_for_warmup)
-        except BaseException:
-            model.close()
-            raise
-        return model
-
+    parallelism = flags.tensorflow_session_parallelism
+    workers = Workers(
+        WorkerOptions(
+            intra_op_parallelism=parallelism or flags.tensorflow_intra_op_parallelism,
+            inter_op_parallelism=parallelism or flags.tensorflow_inter_op_parallelism,
+            warm_up_iterations=max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0,
+        )
+    )
     manager = ModelManager(
         models,
-        load,
+        workers.load,
         ManagerOptions(
             flags.file_system_poll_wait_seconds, flags.max_num_load_retries, flags.load_retry_interval_micros
         ),
     )
-    # Loading is Python for the most part. With the usual 5 ms a request would wait that long at each of its steps.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     manager.start()
     if flags.rest_api_port:
         # While the models load, so that both ports open together.
@@ -217,15 +208,6 @@ def _poll_config(flags: Flags, manager: Any, stopping: threading.Event) -> None:
             continue
         if {model.name: model for model in models} != manager.models():
             manager.set_models(models)
-
-
-def _session_config(flags: Flags) -> Any:
-    from tensorflow.core.protobuf import config_pb2
-
-    return config_pb2.ConfigProto(
-        intra_op_parallelism_threads=flags.tensorflow_session_parallelism or flags.tensorflow_intra_op_parallelism,
-        inter_op_parallelism_threads=flags.tensorflow_session_parallelism or flags.tensorflow_inter_op_parallelism,
-    )
 
 
 class _TensorFlowFormatter(logging.Formatter):

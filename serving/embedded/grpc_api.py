@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -19,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from serving.embedded.manager import ModelManager
 from serving.embedded.model_service import model_status, reload_models
-from serving.embedded.prediction import model_metadata, predict
+from serving.embedded.prediction import model_metadata
 from serving.embedded.status import StatusError, grpc_details
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _HEALTHY = ("", "ModelService", "PredictionService")
 @dataclass(frozen=True)
 class _Method:
     request_type: Any
-    answer: Callable[[Any], Any]
+    answer: Callable[[Any, bytes, Any], bytes]
 
 
 class ServingApi(grpc.GenericRpcHandler):
@@ -53,10 +54,12 @@ class ServingApi(grpc.GenericRpcHandler):
                 get_model_metadata_pb2.GetModelMetadataRequest, self._get_model_metadata
             ),
             _MODEL_SERVICE + "GetModelStatus": _Method(
-                get_model_status_pb2.GetModelStatusRequest, lambda request: model_status(manager, request)
+                get_model_status_pb2.GetModelStatusRequest,
+                lambda request, *_: model_status(manager, request).SerializeToString(),
             ),
             _MODEL_SERVICE + "HandleReloadConfigRequest": _Method(
-                model_management_pb2.ReloadConfigRequest, lambda request: reload_models(manager, request)
+                model_management_pb2.ReloadConfigRequest,
+                lambda request, *_: reload_models(manager, request).SerializeToString(),
             ),
         }
         # Classify, Regress and MultiInference need an Example-based signature; the tagger has none.
@@ -81,12 +84,14 @@ class ServingApi(grpc.GenericRpcHandler):
             lambda _, context: _abort(context, StatusError("UNIMPLEMENTED", details))
         )
 
-    def _predict(self, request: Any) -> Any:
+    def _predict(self, request: Any, data: bytes, context: Any) -> bytes:
         name, version = requested_model(request)
-        with self._manager.acquire(name, version) as (number, model):
-            return predict(model, request, number)
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else time.monotonic() + remaining
+        with self._manager.acquire(name, version) as (number, worker):
+            return worker.call("predict", data, number, deadline, context.add_callback)
 
-    def _get_model_metadata(self, request: Any) -> Any:
+    def _get_model_metadata(self, request: Any, *_: Any) -> bytes:
         _require_model_spec(request)
         if not request.metadata_field:
             raise StatusError("INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field")
@@ -94,8 +99,8 @@ class ServingApi(grpc.GenericRpcHandler):
             if metadata_field != "signature_def":
                 raise StatusError("INVALID_ARGUMENT", f"Metadata field {metadata_field} is not supported")
         name, version = requested_model(request)
-        with self._manager.acquire(name, version) as (number, model):
-            return model_metadata(model, name, number)
+        with self._manager.acquire(name, version) as (number, worker):
+            return bytes(model_metadata(worker.signatures, name, number).SerializeToString())
 
 
 def requested_model(request: Any) -> tuple[str, int | None]:
@@ -127,7 +132,7 @@ def _answer(method: _Method, data: bytes, context: Any) -> bytes:
     except DecodeError:
         _abort(context, StatusError("INTERNAL", ""))
     try:
-        return method.answer(request).SerializeToString()
+        return method.answer(request, data, context)
     except StatusError as error:
         _abort(context, error)
     except Exception as error:

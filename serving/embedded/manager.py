@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.embedded.saved_model import LoadedModel
 from serving.embedded.status import StatusError
 from serving.embedded.versions import ServedModel, aspired_versions
+from serving.embedded.workers import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,9 @@ class _Servable:
     path: Path
     aspired: bool = True
     state: str = "NEW"  # NEW, READY, UNLOADING, DISABLED, ERROR
-    model: LoadedModel | None = None
+    worker: Worker | None = None
     users: int = 0
+    restarts: bool = False  # its process ended unasked, and it is being loaded again
 
 
 @dataclass
@@ -66,13 +67,11 @@ class ModelManager:
 
     Args:
         models: the initial list.
-        load: makes a LoadedModel of a version folder, warm-up included; raises StatusError.
+        load: makes a Worker of a version folder, warm-up included; raises StatusError.
         options: polling and retries.
     """
 
-    def __init__(
-        self, models: Iterable[ServedModel], load: Callable[[Path], LoadedModel], options: ManagerOptions
-    ) -> None:
+    def __init__(self, models: Iterable[ServedModel], load: Callable[[Path], Worker], options: ManagerOptions) -> None:
         self._models = {model.name: model for model in models}
         self._load = load
         self._options = options
@@ -136,11 +135,11 @@ class ModelManager:
         self._poll_now.set()
 
     @contextlib.contextmanager
-    def acquire(self, name: str, version: int | None) -> Iterator[tuple[int, LoadedModel]]:
+    def acquire(self, name: str, version: int | None) -> Iterator[tuple[int, Worker]]:
         """Lends an available version, the highest if none is named; it is not unloaded before it is given back.
 
         Raises:
-            StatusError: NOT_FOUND, if it is not available.
+            StatusError: NOT_FOUND, if it is not available; UNAVAILABLE, if it is about to be so again.
         """
         with self._lock:
             stream = self._streams.get(name)
@@ -151,12 +150,15 @@ class ModelManager:
             }
             chosen = max(ready, default=None) if version is None else version
             servable = ready.get(chosen) if chosen is not None else None
-            if servable is None or servable.model is None or chosen is None:
+            if servable is None or servable.worker is None or chosen is None:
+                restarting = {number for number, item in (stream.servables.items() if stream else ()) if item.restarts}
+                if restarting if version is None else version in restarting:
+                    raise StatusError("UNAVAILABLE", "The process of the version ended; it is being loaded again")
                 wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
                 raise StatusError("NOT_FOUND", f"Servable not found for request: {wanted}")
             servable.users += 1
         try:
-            yield chosen, servable.model
+            yield chosen, servable.worker
         finally:
             with self._lock:
                 servable.users -= 1
@@ -219,6 +221,7 @@ class ModelManager:
             for version, servable in drained.items():
                 self._unload_version(name, version, servable)
             with self._lock:
+                self._restart_ended(name, stream)
                 self._forget_ended(stream)
                 self._apply_pending(name, stream)
                 self._retire_one(name, stream)
@@ -239,12 +242,21 @@ class ModelManager:
 
     def _unload_version(self, name: str, version: int, servable: _Servable) -> None:
         # Outside the lock: freeing a large model takes a while, and requests for the new version need the lock.
-        if servable.model is not None:
-            servable.model.close()
+        if servable.worker is not None:
+            servable.worker.close()
         with self._lock:
-            servable.model, servable.state = None, "DISABLED"
+            servable.worker, servable.state = None, "DISABLED"
             self._set_state(name, version, VersionState("END"))
         logger.info("Done unloading servable version {name: %s version: %d}", name, version)
+
+    def _restart_ended(self, name: str, stream: _Stream) -> None:
+        """Has versions loaded again whose process ended unasked, as a supervisor would start a whole server again."""
+        for version, servable in stream.servables.items():
+            if servable.state != "READY" or servable.worker is None or servable.worker.ended is None:
+                continue
+            logger.error("Servable version {name: %s version: %d}: %s", name, version, servable.worker.ended)
+            servable.worker, servable.state, servable.restarts = None, "NEW", True
+            self._set_state(name, version, VersionState("START"))
 
     def _forget_ended(self, stream: _Stream) -> None:
         for version, servable in list(stream.servables.items()):
@@ -288,7 +300,7 @@ class ModelManager:
                 logger.info("Retrying of Loading servable: {name: %s version: %d} retry: %d", name, version, attempt)
             started = time.monotonic()
             try:
-                model = self._load(servable.path)
+                worker = self._load(servable.path)
             except StatusError as caught:
                 error = caught
                 logger.error("Loading servable: {name: %s version: %d} failed: %s", name, version, error)
@@ -298,7 +310,7 @@ class ModelManager:
                 logger.exception("Loading servable: {name: %s version: %d} failed", name, version)
                 continue
             with self._lock:
-                servable.model, servable.state = model, "READY"
+                servable.worker, servable.state, servable.restarts = worker, "READY", False
                 self._set_state(name, version, VersionState("AVAILABLE"))
             logger.info(
                 "Successfully loaded servable version {name: %s version: %d} in %.2f s",
@@ -315,7 +327,7 @@ class ModelManager:
                 retries,
             )
         with self._lock:
-            servable.state = "ERROR"
+            servable.state, servable.restarts = "ERROR", False
             self._set_state(name, version, VersionState("END", error))
 
     def _set_state(self, name: str, version: int, state: VersionState) -> None:

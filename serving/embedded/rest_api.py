@@ -6,9 +6,11 @@ import logging
 import re
 import socket
 import threading
+import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
 import anyio
@@ -19,12 +21,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from serving.embedded.json_prediction import request_from_json, response_to_json
+from serving.embedded.json_prediction import request_from_json
 from serving.embedded.json_values import string
 from serving.embedded.manager import ModelManager
 from serving.embedded.model_service import selected_states
 from serving.embedded.prediction import model_metadata
-from serving.embedded.saved_model import DEFAULT_SIGNATURE
 from serving.embedded.status import StatusError
 
 logger = logging.getLogger(__name__)
@@ -134,23 +135,16 @@ class RestApi:
                 "UNIMPLEMENTED", f"{verb} belongs to TensorFlow Serving; the embedded server answers predict"
             )
 
-        def input_types(signature_name: str) -> dict[str, int]:
-            with self._manager.acquire(target.name, _version(target)) as (_, model):
-                signature = model.signatures.get(signature_name or DEFAULT_SIGNATURE)
-                if signature is None:
-                    raise StatusError(
-                        "INVALID_ARGUMENT", f'Serving signature name: "{signature_name}" not found in signature def'
-                    )
-                return {name: tensor.dtype for name, tensor in sorted(signature.inputs.items())}
-
-        request = request_from_json(body, input_types)
-        with self._manager.acquire(target.name, _version(target)) as (_, model):
-            signature_name = request.signature_name or DEFAULT_SIGNATURE
-            outputs = model.signatures[signature_name].outputs
-            names = sorted(outputs)
-            values = model.run(signature_name, request.inputs, names, self._timeout_ms)
-            answer = {name: (value, outputs[name].dtype) for name, value in zip(names, values, strict=True)}
-        return _json_response(response_to_json(answer, row_format=request.row_format), 200)
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        try:
+            with self._manager.acquire(target.name, _version(target)) as (number, worker):
+                answer = worker.call("json", body, number, deadline)
+        except StatusError as error:
+            if error.code == "NOT_FOUND":
+                # What is wrong with the body is told first.
+                request_from_json(body, _raising(error))
+            raise
+        return _json_response(answer, 200)
 
     def _status(self, target: _Target) -> Response:
         # A label selects nothing here, known or not.
@@ -169,8 +163,8 @@ class RestApi:
         return _json_response(b'{\n "model_version_status": [\n' + b",\n".join(versions) + b"\n ]\n}\n", 200)
 
     def _metadata(self, target: _Target) -> Response:
-        with self._manager.acquire(target.name, _version(target)) as (number, model):
-            response = model_metadata(model, target.name, number)
+        with self._manager.acquire(target.name, _version(target)) as (number, worker):
+            response = model_metadata(worker.signatures, target.name, number)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         text = json_format.MessageToJson(signatures, **_JSON_OPTIONS)
@@ -209,6 +203,13 @@ def _target(match: re.Match[str]) -> _Target | None:
         return None
     label = match["label"]
     return _Target(_decoded(match["name"]), version, None if label is None else _decoded(label))
+
+
+def _raising(error: StatusError) -> Callable[[str], NoReturn]:
+    def input_types(_: str) -> NoReturn:
+        raise error
+
+    return input_types
 
 
 def _version(target: _Target) -> int | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 import pytest
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.embedded.batching import Batcher, is_tagger
+from serving.embedded.batching import Batcher, is_mergeable, is_tagger
 
 
 def tag(texts: np.ndarray) -> list[np.ndarray]:
@@ -27,12 +27,14 @@ class Session:
 
     def __init__(self, answer: Callable[[np.ndarray], list[np.ndarray]] = tag) -> None:
         self.runs: list[int] = []
+        self.alone: list[bool] = []
         self.first_is_running = threading.Event()
         self.go_on = threading.Event()
         self._answer = answer
 
-    def __call__(self, texts: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, texts: np.ndarray, alone: bool) -> list[np.ndarray]:
         self.runs.append(len(texts))
+        self.alone.append(alone)
         if len(self.runs) == 1:
             self.first_is_running.set()
             assert self.go_on.wait(10)
@@ -45,20 +47,13 @@ def texts_array(*texts: bytes) -> np.ndarray:
 
 def behind_a_run(session: Session, requests: Sequence[np.ndarray]) -> list[Future[Any]]:
     """Sends one text, then, while it runs, `requests`; returns the futures of `requests`, all of them done."""
-    batcher = Batcher(session, 0)
-    with ThreadPoolExecutor(len(requests) + 1) as pool:
-        first = pool.submit(batcher, texts_array(b"first"))
-        assert session.first_is_running.wait(10)
-        futures = []
-        for request in requests:
-            futures.append(pool.submit(batcher, request))
-            deadline = time.monotonic() + 10
-            while len(batcher._waiting) < len(futures):
-                assert time.monotonic() < deadline
-                time.sleep(0.001)
-        session.go_on.set()
+    batcher = Batcher(session, 0, runs=1)
+    first = batcher.submit(texts_array(b"first"))
+    assert session.first_is_running.wait(10)
+    futures = [batcher.submit(request) for request in requests]
+    session.go_on.set()
+    wait(futures, 10)
     assert first.result()[0].tolist() == [5]
-    assert batcher._running == 0
     assert not batcher._waiting
     return futures
 
@@ -76,32 +71,59 @@ def test_what_waits_runs_together_and_is_answered_as_alone() -> None:
     assert session.runs == [1, 5]
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        pytest.param(texts_array(b"abc"), id="one text"),
-        pytest.param(texts_array(), id="no text"),
-        pytest.param(texts_array(*[b"ab"] * 100), id="many texts"),
-        pytest.param(texts_array(b"a" * 20_000), id="a long text"),
-    ],
-)
-def test_a_lone_request_runs_at_once(request_: np.ndarray) -> None:
+def test_a_lone_request_runs_at_once() -> None:
     session = Session()
     session.go_on.set()
-    for received, expected in zip(Batcher(session, 0)(request_), tag(request_), strict=True):
-        np.testing.assert_array_equal(received, expected)
-    assert session.runs == [len(request_)]
+    start = time.monotonic()
+    (outputs,) = [Batcher(session, 0).submit(texts_array(b"abc")).result(10)]
+    assert time.monotonic() - start < 1
+    assert outputs[0].tolist() == [3]
+    assert (session.runs, session.alone) == ([1], [True])
 
 
-def test_long_texts_do_not_wait_for_short_ones() -> None:
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        pytest.param(texts_array(b""), True, id="one text"),
+        pytest.param(texts_array(), False, id="no text"),
+        pytest.param(texts_array(*[b"ab"] * 64), True, id="64 texts"),
+        pytest.param(texts_array(*[b"ab"] * 65), False, id="65 texts"),
+        pytest.param(texts_array(b"a" * 20_000), False, id="a long text"),
+        pytest.param(np.array(b"a", object), False, id="a scalar"),
+        pytest.param(np.array([[b"a"]], object), False, id="a table"),
+    ],
+)
+def test_what_may_be_merged(texts: np.ndarray, expected: bool) -> None:
+    assert is_mergeable(texts) is expected
+
+
+def test_two_runs_share_what_waits() -> None:
+    """The second run starts beside the first, with one request; of the six that come then it takes half of all."""
     session = Session()
-    batcher = Batcher(session, 0)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(batcher, texts_array(b"first"))
-        assert session.first_is_running.wait(10)
-        assert batcher(texts_array(b"a" * 20_000))[0].tolist() == [20_000]
-        session.go_on.set()
-    assert first.result()[0].tolist() == [5]
+    batcher = Batcher(session, 0, runs=2)
+    futures = [batcher.submit(texts_array(b"first"))]
+    assert session.first_is_running.wait(10)
+    with batcher._changed:  # so that the other thread finds all of them
+        requests = [texts_array(b"x" * length) for length in range(7)]
+        futures += [batcher.submit(request) for request in requests]
+    wait(futures[1:5], 10)
+    assert session.runs[1] == 4
+    session.go_on.set()
+    assert_answered_as_alone(futures[1:], requests)
+    assert session.alone[:2] == [True, False]
+
+
+def test_what_was_cancelled_is_not_run() -> None:
+    session = Session()
+    batcher = Batcher(session, 0, runs=1)
+    first = batcher.submit(texts_array(b"first"))
+    assert session.first_is_running.wait(10)
+    cancelled, other = batcher.submit(texts_array(b"gone")), batcher.submit(texts_array(b"ab"))
+    assert cancelled.cancel()
+    session.go_on.set()
+    assert other.result(10)[0].tolist() == [2]
+    assert first.result(10)[0].tolist() == [5]
+    assert session.runs == [1, 1]
 
 
 def test_a_failing_request_fails_alone() -> None:
@@ -164,7 +186,7 @@ def test_signatures_that_are_merged(
 def test_many_clients_that_come_back_get_their_own_answers() -> None:
     lengths: list[int] = []
 
-    def slow_tag(texts: np.ndarray) -> list[np.ndarray]:
+    def slow_tag(texts: np.ndarray, alone: bool) -> list[np.ndarray]:
         lengths.append(len(texts))
         time.sleep(0.005)
         return tag(texts)
@@ -174,11 +196,10 @@ def test_many_clients_that_come_back_get_their_own_answers() -> None:
     def client(number: int) -> None:
         for turn in range(20):
             text = texts_array(b"x" * (number * turn % 7))
-            for received, expected in zip(batcher(text), tag(text), strict=True):
+            for received, expected in zip(batcher.submit(text).result(10), tag(text), strict=True):
                 np.testing.assert_array_equal(received, expected)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(client, range(16)))
     assert sum(lengths) == 16 * 20
     assert len(lengths) < 16 * 20 / 4, "hardly anything was merged"
-    assert batcher._running == 0
