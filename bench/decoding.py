@@ -38,7 +38,8 @@ def main() -> int:
     parser.add_argument("--tags", type=int, nargs="*", default=TAG_COUNTS, help="numbers of tags")
     parser.add_argument("--turns", type=int, default=9, help="turns of each graph; 3 where it takes seconds")
     arguments = parser.parse_args()
-    print("| tags | workload | encoder, ms | entities, ms | scores, ms | scores / encoder |\n|---|---|---|---|---|---|")
+    print("| tags | workload | encoder, ms | entities, ms | scores, ms | scores / encoder |", flush=True)
+    print("|---|---|---|---|---|---|", flush=True)
     for tag_count in arguments.tags:
         graphs = make_graphs(tag_count)
         for name, lengths in WORKLOADS.items():

@@ -146,7 +146,7 @@ def sum_paths(
     """
     slot_count, state_count = tf.shape(emissions)[0], len(transitions.allowed)
     coldness = 1.0 / tf.cast(temperature, tf.float64)
-    # Float32 times float64 would round differently in the score of the reference and in the sums.
+    # In float64 throughout, so that the score of the reference and the sums round alike.
     scores = tf.cast(transitions.scores, tf.float64) * coldness
     weights = tf.where(transitions.allowed, tf.exp(scores), tf.zeros([], tf.float64))
     values = tf.cast(emissions, tf.float64)
