@@ -28,6 +28,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# As the command line and the server do, before TensorFlow is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import tensorflow as tf
 
 from bench.measuring import machine
