@@ -28,10 +28,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# As the command line and the server do, before TensorFlow is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import tensorflow as tf
 
 from bench.measuring import machine
 from bench.workloads import BERT_BASE, WORKLOADS, forward_flops, in_batches, padding_factor
+from components.trainer.encoder_config import EncoderConfig
 from components.trainer.loss import NO_TAG
 from components.trainer.optimizer import AdamW, Schedule
 from components.trainer.tagger import FusionTagger
@@ -194,16 +198,16 @@ def take_turns(
     return Turns(seconds, speeds)
 
 
-def tag_batch(precision: str) -> TimeBatch:
+def tag_batch(precision: str, config: EncoderConfig = BERT_BASE) -> TimeBatch:
     """Returns the function that times one forward pass of ours; weights are stored in `precision`, too."""
-    tagger = FusionTagger(BERT_BASE, TAG_COUNT, seed=1, compute_dtype=precision, variable_dtype=precision)
+    tagger = FusionTagger(config, TAG_COUNT, seed=1, compute_dtype=precision, variable_dtype=precision)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 2, autograph=False)
     def tag(token_ids: tf.Tensor, row_lengths: tf.Tensor) -> tf.Tensor:
         return tf.argmax(tagger(token_ids, row_lengths).logits, axis=-1)
 
     def timed(lengths: np.ndarray) -> float:
-        arguments = tf.constant(_token_ids(lengths)), tf.constant(lengths, tf.int32)
+        arguments = tf.constant(_token_ids(lengths, config)), tf.constant(lengths, tf.int32)
         started = time.perf_counter()
         tag(*arguments).numpy()
         return time.perf_counter() - started
@@ -211,9 +215,9 @@ def tag_batch(precision: str) -> TimeBatch:
     return timed
 
 
-def train_batch() -> TimeBatch:
+def train_batch(config: EncoderConfig = BERT_BASE) -> TimeBatch:
     """Returns the function that times one training step of ours: forward, backward, clipping, AdamW."""
-    tagger = FusionTagger(BERT_BASE, TAG_COUNT, seed=1)
+    tagger = FusionTagger(config, TAG_COUNT, seed=1)
     variables = list(tagger.trainable_variables)
     optimizer = AdamW(
         variables,
@@ -226,13 +230,13 @@ def train_batch() -> TimeBatch:
     step = train_step(tagger, optimizer, seed=1)
 
     def timed(lengths: np.ndarray) -> float:
-        ids = _token_ids(lengths)
+        ids = _token_ids(lengths, config)
         tag_ids = ids % TAG_COUNT
         starts = np.cumsum(lengths) - lengths
         tag_ids[np.concatenate([starts, starts + lengths - 1])] = NO_TAG
         batch = TrainingBatch(ids, lengths.astype(np.int32), tag_ids)
         started = time.perf_counter()
-        step(batch)
+        step([batch])
         return time.perf_counter() - started
 
     return timed
@@ -280,8 +284,8 @@ def _best_threads(peer: Callable[[dict], dict]) -> int:
     return min(median, key=lambda count: median[count])
 
 
-def _token_ids(lengths: np.ndarray) -> np.ndarray:
-    return (np.arange(int(lengths.sum()), dtype=np.int64) * 7919 % (BERT_BASE.vocab_size - 1) + 1).astype(np.int32)
+def _token_ids(lengths: np.ndarray, config: EncoderConfig) -> np.ndarray:
+    return (np.arange(int(lengths.sum()), dtype=np.int64) * 7919 % (config.vocab_size - 1) + 1).astype(np.int32)
 
 
 def _hugging_face_config() -> dict[str, Any]:

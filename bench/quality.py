@@ -297,6 +297,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _use_one_thread() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import tensorflow as tf
     import tensorflow_text  # noqa: F401 - registers the ops of the tokenizer inside the model
 

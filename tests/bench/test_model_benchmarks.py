@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bench.quality import changed_settings
+from components.trainer.encoder_config import EncoderConfig
 from components.trainer.settings import TrainerSettings
 
 BENCH = Path(__file__).resolve().parent.parent.parent / "bench"
@@ -82,3 +83,12 @@ def test_contestants_take_turns_on_every_batch() -> None:
     assert calls[2:] == [("ours", 2), ("peer", 2), ("ours", 3), ("peer", 3)]
     assert turns.seconds == {"ours": [2.0, 3.0], "peer": [2.0, 3.0]}
     assert turns.ceilings == {"ceiling": [5.0, 5.0]}
+
+
+def test_a_forward_pass_and_a_training_step_can_be_timed() -> None:
+    from bench.model_speed import tag_batch, train_batch
+
+    tiny = EncoderConfig(vocab_size=50, hidden_size=8, num_layers=2, num_heads=2, intermediate_size=16)
+    lengths = np.array([5, 3, 7])
+    assert tag_batch("float32", tiny)(lengths) > 0
+    assert train_batch(tiny)(lengths) > 0
