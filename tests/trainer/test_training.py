@@ -220,9 +220,7 @@ def test_early_stopping(corpus, tiny_vocabulary, tiny_settings, tmp_path):
 @pytest.mark.parametrize(
     ("precision", "message"),
     [
-        pytest.param(
-            "float32", r"epoch 1, batch 1: the loss is nan .* lower learning_rate \(now 0.005", id="float32"
-        ),
+        pytest.param("float32", r"epoch 1, batch 1: the loss is nan .* lower learning_rate \(now 0.005", id="float32"),
         pytest.param("mixed_bfloat16", r"epoch 1, batch 1: the loss is nan", id="bfloat16"),
         # 2^15 is halved 16 times before it is below 1, in an epoch of 4 batches.
         pytest.param("mixed_float16", r"epoch 4, batch 4: the loss is nan .*, at any scale of the loss", id="float16"),
