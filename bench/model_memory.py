@@ -111,8 +111,8 @@ def serve(model: Path, program: ServerProgram, texts: Sequence[str]) -> Memory:
         return Memory(available, process_memory(server.process.pid))
 
 
-def process_memory(pid: int) -> dict[str, int]:
-    """Returns the memory of a process in bytes, by the names of /proc/PID/status."""
+def process_memory(pid: int | str) -> dict[str, int]:
+    """Returns the memory of a process ("self" for this one) in bytes, by the names of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
     return {name: int(fields[name].split()[0]) * 1024 for name in NAMES}

@@ -94,6 +94,11 @@ class AdamW(tf.Module):
         """What is trained, in the order of the gradients."""
         return list(self._variables)
 
+    @property
+    def steps_done(self) -> int:
+        """Number of steps that were taken."""
+        return int(self.step.read_value())
+
     def rate(self) -> tf.Tensor:
         """The factor of the peak learning rates at the next step: float32 []."""
         return self._schedule(self.step)

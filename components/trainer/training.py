@@ -133,7 +133,7 @@ def train(
             if progress.best == result:
                 state.keep_best(result.epoch)
         state.save(progress)
-        curves.epoch(result, int(optimizer.step))
+        curves.epoch(result, optimizer.steps_done)
         console.report(
             f"epoch {result.epoch}/{settings.epochs}: loss {result.loss:.4f}, dev precision {result.precision:.4f} "
             f"recall {result.recall:.4f} F1 {result.f1:.4f}{' (best)' if progress.best == result else ''}, "
@@ -361,10 +361,9 @@ def _train_epoch(
             loss_weight=progress.loss_weight + weight,
             seconds=progress.seconds + now - started,
         )
-        steps_done = int(optimizer.step)
-        if steps_done % STEPS_BETWEEN_SCALARS == 1 and math.isfinite(norm):
+        if optimizer.steps_done % STEPS_BETWEEN_SCALARS == 1 and math.isfinite(norm):
             curves.step(
-                steps_done,
+                optimizer.steps_done,
                 loss=loss_sum / (weight or 1.0),
                 rate=rate,
                 norm=norm,
@@ -385,7 +384,7 @@ def _train_epoch(
 def _overflowed(norm: float, optimizer: AdamW) -> bool:
     """Whether a step was skipped because its gradient left float16, which a smaller scale will mend."""
     scale = optimizer.loss_scale
-    return scale is not None and not math.isfinite(norm) and float(scale.value) >= SMALLEST
+    return scale is not None and not math.isfinite(norm) and float(scale.value.read_value()) >= SMALLEST
 
 
 def _is_stale(history: Sequence[EpochResult], patience: int | None) -> bool:

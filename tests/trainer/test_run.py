@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +59,31 @@ def test_the_exported_precision_is_the_one_that_is_scored_and_served(training_ar
     right = sum(len(one & other) for one, other in zip(gold, predicted, strict=True))
     assert report["exported"]["precision"] == pytest.approx(right / sum(map(len, predicted)))
     assert report["exported"]["recall"] == pytest.approx(right / sum(map(len, gold)))
+
+
+def test_a_training_on_two_replicas_resumes_and_is_exported(training_arguments, tmp_path):
+    training_arguments.custom_config |= {
+        "epochs": 2,
+        "distribution": "mirrored",
+        "precision": "mixed_float16",
+        "recipe": {"ema_decay": 0.5, "gradient_accumulation_steps": 2},
+    }
+    (tmp_path / "arguments.json").write_text(json.dumps(vars(training_arguments)), encoding="utf-8")
+    script = Path(__file__).with_name("mirrored_training.py")
+    finished = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "arguments.json")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    report = json.loads((Path(training_arguments.model_run_dir) / "training.json").read_text(encoding="utf-8"))
+    assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2]
+    assert report["epochs"][1]["loss"] < report["epochs"][0]["loss"]
+    model = tf.saved_model.load(training_arguments.serving_model_dir)
+    logits = model.signatures["tokens"](token_ids=tf.constant([[2, 5, 3]]), padding_mask=tf.ones([1, 3], tf.int32))
+    assert logits["logits"].shape == (1, 3, 5)
 
 
 def without_entities(serialized):
