@@ -46,6 +46,7 @@ bench: setup .venv-peer/.complete  ## Measure serving: make bench MODEL=VERSION_
 	[ENCODER=FOLDER in Hugging Face layout, for the peer]"; exit 2; }
 	$(PYTHON) -m bench.serving_load --model $(MODEL) --texts $(TEXTS) $(if $(ENCODER),--encoder $(ENCODER))
 	$(PYTHON) -m bench.serving_swaps --model $(MODEL) --texts $(TEXTS)
+	$(PYTHON) -m bench.warmup --model $(MODEL) --texts $(TEXTS)
 	$(PYTHON) -m bench.serving_hostile --model $(MODEL)
 
 bench-model: setup .venv-peer/.complete  ## Measure the bare model: speed against PyTorch and the seed, memory.

@@ -6,9 +6,6 @@ Starts the model server that `fusion-ner serve` would find, once with warm-up an
 and publishes the same model to it again and again. After each swap one client sends a hundred single sentences, one
 after another; then each other signature gets its first request, one of the warm-up file's own. What is timed is the
 request as the client sees it, over gRPC.
-
-The embedded server prepares `serving_default` even without warm-up, which TensorFlow Serving does not: there the first
-request should cost without warm-up about what that of the other signatures costs here.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -24,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.measuring import read_texts
 from components.features import SERVING_SIGNATURE
 from components.pusher.publish import publish
 from serving.client import Client
@@ -54,14 +51,13 @@ def main() -> None:
     """Prints a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="folder of a SavedModel with warm-up requests")
-    parser.add_argument("--texts", type=Path, required=True, help="JSON lines with a member `text`")
+    parser.add_argument("--texts", type=Path, required=True, help="annotated texts, in any format the pipeline reads")
     parser.add_argument("--swaps", type=int, default=5, help="swaps for each of both (default: 5)")
     parser.add_argument("--embedded", action="store_true", help="use the embedded server in any case")
     arguments = parser.parse_args()
     if not (arguments.model / WARM_UP_FILE).is_file():
         parser.error(f"--model: {arguments.model} has no {WARM_UP_FILE}")
-    with arguments.texts.open(encoding="utf-8") as lines:
-        texts = [json.loads(line)["text"] for line in lines if line.strip()]
+    texts = read_texts(arguments.texts)
     program = embedded_server() if arguments.embedded else find_model_server()
     print(f"{program.name}; {arguments.swaps} swaps each, {REQUESTS} requests of one text after each; milliseconds\n")
     others = other_requests(arguments.model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -22,6 +21,7 @@ from serving.embedded.manager import ModelManager
 from serving.embedded.model_service import model_status, reload_models
 from serving.embedded.prediction import model_metadata
 from serving.embedded.status import StatusError, grpc_details
+from serving.embedded.workers import deadline_after
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,7 @@ class ServingApi(grpc.GenericRpcHandler):
 
     def _predict(self, request: Any, data: bytes, context: Any) -> bytes:
         name, version = requested_model(request)
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
+        deadline = deadline_after(context.time_remaining())
         with self._manager.acquire(name, version) as (number, worker):
             return worker.call("predict", data, number, deadline, context.add_callback)
 

@@ -6,7 +6,6 @@ import logging
 import re
 import socket
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from serving.embedded.manager import ModelManager
 from serving.embedded.model_service import selected_states
 from serving.embedded.prediction import model_metadata
 from serving.embedded.status import StatusError
+from serving.embedded.workers import deadline_after
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class RestApi:
 
     Args:
         manager: the models.
-        timeout_ms: time limit of a prediction.
+        timeout_ms: time limit of a prediction; 0 sets none.
         threads: predictions under way at once.
     """
 
@@ -135,7 +135,7 @@ class RestApi:
                 "UNIMPLEMENTED", f"{verb} belongs to TensorFlow Serving; the embedded server answers predict"
             )
 
-        deadline = time.monotonic() + self._timeout_ms / 1000
+        deadline = deadline_after(self._timeout_ms / 1000 or None)
         try:
             with self._manager.acquire(target.name, _version(target)) as (number, worker):
                 answer = worker.call("json", body, number, deadline)

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 _THREADS = 32
 # Up to so many texts a run that has the cores for itself is best done in one thread.
-_SMALL_ROWS = 2
+SMALL_ROWS = 2
 # Requests of more bytes run one after another: each may take minutes.
 _LARGE_BYTES = 256 * 1024
 # Reading more than this takes longer than the requests behind it should wait.
@@ -193,7 +193,7 @@ class _Worker:
         names = sorted(self._model.signatures[signature_name].outputs)
 
         def run(texts: np.ndarray, alone: bool) -> list[Any]:
-            small = alone and len(texts) <= _SMALL_ROWS
+            small = alone and len(texts) <= SMALL_ROWS
             return self._model.run(signature_name, {features.TEXT: texts}, names, in_this_thread=small)
 
         return run

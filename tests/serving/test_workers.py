@@ -1,0 +1,172 @@
+"""Versions in processes of their own: what a server survives, and what waits for what."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from recorded_answers import RunningServer, state_of
+from server_processes import Launcher
+
+from bench.measuring import process_tree
+from serving.client import Client
+from serving.embedded.workers import LoadPauses
+from serving.errors import DeadlineExceeded
+from serving.protocol import fusion_ner_protocol_pb2 as protocol
+
+SETUP = {
+    "tree": {"ner/1": "ner_w1", "aux/1": "aux"},
+    "files": {
+        "models.config": "model_config_list {"
+        ' config { name: "ner" base_path: "{ROOT}/ner" model_platform: "tensorflow" }'
+        ' config { name: "aux" base_path: "{ROOT}/aux" model_platform: "tensorflow" } }'
+    },
+    "flags": ["--port={GRPC_PORT}", "--rest_api_port={REST_PORT}", "--model_config_file={ROOT}/models.config"],
+    "ready": [["ner", 1], ["aux", 1]],
+}
+
+
+@pytest.fixture
+def server(embedded_launcher: Launcher, models: Path) -> Iterator[RunningServer]:
+    with RunningServer(embedded_launcher, SETUP, models) as running:
+        running.wait_until_ready()
+        yield running
+
+
+def test_a_version_whose_process_ends_is_loaded_again(server: RunningServer) -> None:
+    """The requests under way get UNAVAILABLE, which clients repeat; no other model notices."""
+    aux, ner = _workers(server)
+    call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    slow = call.future(_slow_request(60_000).SerializeToString())
+    time.sleep(0.5)
+    os.kill(aux, signal.SIGKILL)
+
+    error = slow.exception(10)
+    assert (error.code().name, error.details()) == ("UNAVAILABLE", "The process of the version ended by signal 9")
+    with Client(f"localhost:{server.grpc_port}") as client:
+        assert client.tag(["AB"])[0].entities
+    deadline = time.monotonic() + 30
+    while ner not in (workers := _workers(server)) or len(workers) < 2 or state_of(server, "aux", 1) != "AVAILABLE":
+        assert time.monotonic() < deadline, server.log_text()[-2000:]
+        time.sleep(0.05)
+    assert aux not in workers
+
+
+def test_all_processes_end_with_the_server(server: RunningServer) -> None:
+    processes = process_tree(server.process.pid)
+    assert len(processes) == 4, "the server, the copy that forks, and two versions"
+    os.kill(server.process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(_runs(pid) for pid in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_ends_when_its_client_gives_up(server: RunningServer) -> None:
+    """The request would take a minute; after its deadline nothing computes any more."""
+    aux, _ = _workers(server)
+    with Client(f"localhost:{server.grpc_port}", model_name="aux") as client, pytest.raises(DeadlineExceeded):
+        client.predict(_slow_request(60_000), timeout=0.5)
+    time.sleep(0.5)
+    before = _cpu_ticks(aux)
+    time.sleep(1)
+
+    assert _cpu_ticks(aux) - before < 20
+
+
+def test_a_request_whose_client_hangs_up_frees_its_thread(server: RunningServer) -> None:
+    call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    futures = [call.future(_slow_request(3000).SerializeToString()) for _ in range(40)]
+    time.sleep(0.5)
+    for future in futures:
+        future.cancel()
+    with Client(f"localhost:{server.grpc_port}") as client:
+        assert client.tag(["AB"], timeout=5)[0].entities
+    with pytest.raises(grpc.FutureCancelledError):
+        futures[0].result()
+
+
+class _Process:
+    """Counts how long a process, this one's child, stood still."""
+
+    def __init__(self) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            while True:
+                time.sleep(1)
+
+    @property
+    def is_paused(self) -> bool:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def process() -> Iterator[_Process]:
+    process = _Process()
+    yield process
+    process.end()
+
+
+def test_loading_stands_still_while_a_request_runs(process: _Process) -> None:
+    pauses = LoadPauses()
+    with pauses.loading(process.pid):
+        assert not _soon(lambda: process.is_paused, 0.05)
+        with pauses.request():
+            assert _soon(lambda: process.is_paused, 1)
+        assert _soon(lambda: not process.is_paused, 1)
+    assert not process.is_paused
+
+
+def test_loading_goes_on_under_requests_without_end(process: _Process) -> None:
+    pauses = LoadPauses()
+    paused: list[bool] = []
+    with pauses.request(), pauses.loading(process.pid):
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            paused.append(process.is_paused)
+            time.sleep(0.002)
+    assert 0.4 < sum(paused) / len(paused) < 0.95
+    assert not process.is_paused
+
+
+def _soon(condition: Any, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def _workers(server: RunningServer) -> list[int]:
+    """The processes of the versions, in the order of their start: `aux` is loaded first."""
+    return process_tree(server.process.pid)[2:]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _slow_request(steps: int) -> Any:
+    request = protocol.PredictRequest(model_spec=protocol.ModelSpec(name="aux", signature_name="slow"))
+    request.inputs["steps"].CopyFrom(protocol.TensorProto(dtype=protocol.DT_INT32, int_val=[steps]))
+    request.inputs["steps"].tensor_shape.dim.add(size=1)
+    return request
