@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the ops of the tokenizer inside the model
 
 from bench.measuring import machine
-from bench.model_memory import characters, process_memory
+from bench.model_memory import characters
 from bench.workloads import BERT_BASE
 from components.tags import tag_names
 from components.trainer.servable import Servable, export
@@ -76,10 +76,10 @@ def write_model(folder: str, stored: str, computed: str) -> None:
 
 def serve(folder: str, rounds: int) -> dict[str, Any]:
     """Returns the memory when loaded, after the requests and at the peak, and the least ms of each request."""
-    bare = process_memory("self")["VmRSS"]
+    bare = _own_memory()["VmRSS"]
     model = tf.saved_model.load(folder)
     tokens = model.signatures["tokens"]
-    loaded = process_memory("self")["VmRSS"]
+    loaded = _own_memory()["VmRSS"]
     random = np.random.default_rng(1)
     milliseconds = []
     for shape in REQUESTS:
@@ -90,9 +90,16 @@ def serve(folder: str, rounds: int) -> dict[str, Any]:
             tokens(token_ids=token_ids, padding_mask=tf.ones_like(token_ids))
             seconds.append(time.perf_counter() - started)
         milliseconds.append(1000 * min(seconds[1:]))
-    after = process_memory("self")
+    after = _own_memory()
     memory = [each - bare for each in (loaded, after["VmRSS"], after["VmHWM"])]
     return {"memory": memory, "milliseconds": milliseconds}
+
+
+def _own_memory() -> dict[str, int]:
+    """Returns what this process holds, and held at most, in bytes, by the names of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return {name: int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")}
 
 
 if __name__ == "__main__":

@@ -47,6 +47,8 @@ def trained_weights(tagger: FusionTagger, settings: TrainerSettings) -> list[Tra
             continue
         else:
             peak = settings.peak_learning_rate * recipe.layerwise_learning_rate_decay ** (len(layers) - depth)
-        # Biases and the parameters of layer normalisation are the vectors of the model.
-        trained.append(TrainedWeight(variable, peak, variable.shape.rank > 1))
+        # Biases and the parameters of layer normalisation are the vectors of the model; the transitions of a
+        # conditional random field are scores like biases.
+        decayed = variable.shape.rank > 1 and variable is not tagger.transitions
+        trained.append(TrainedWeight(variable, peak, decayed))
     return trained

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -92,3 +94,16 @@ def test_a_forward_pass_and_a_training_step_can_be_timed() -> None:
     lengths = np.array([5, 3, 7])
     assert tag_batch("float32", tiny)(lengths) > 0
     assert train_batch(tiny)(lengths) > 0
+
+
+def test_memory_of_a_process_counts_those_it_started() -> None:
+    from bench.model_memory import process_memory
+
+    before = process_memory(os.getpid())
+    code = "data = bytearray(b'1') * 60_000_000; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        grown = process_memory(os.getpid())["Pss_Anon"] - before["Pss_Anon"]
+        child.communicate(b"\n")
+    assert 60e6 < grown < 120e6
