@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 CONFIDENCE = 0.95
+FUSIONS = ("dynamic", "static", "last")
 
 # (corpus, configuration) -> seed -> score
 Scores = Mapping[tuple[str, str], Mapping[int, float]]
@@ -60,13 +61,14 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
 
 
 def scores_by_configuration(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, float]]:
-    """Returns the strict test F1 of every (corpus, configuration) by seed, in the order of the results.
+    """Returns the strict test F1 of every (corpus, configuration) by seed: fusions first, then as they come.
 
     Raises:
         ValueError: two results have the same corpus, label and seed, so that a label means two things.
     """
     scores: dict[tuple[str, str], dict[int, float]] = collections.defaultdict(dict)
-    for result in results:
+    order = {name: place for place, name in enumerate(FUSIONS)}
+    for result in sorted(results, key=lambda result: order.get(result["label"], len(order))):
         of_seed = scores[result["corpus"], result["label"]]
         if result["seed"] in of_seed:
             raise ValueError(
@@ -131,8 +133,8 @@ def draw(scores: Scores, path: Path) -> None:
         axis.grid(axis="y", color="0.9")
         axis.set_axisbelow(True)
     axes[0][0].set_ylabel("strict test F1")
-    figure.suptitle("seeds (points), mean and 95 % interval (square)", fontsize=9, y=0.02)
-    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    figure.text(0.5, 0.02, "points: seeds; squares: mean and 95 % interval", ha="center", fontsize=9)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=140)
     pyplot.close(figure)
 
