@@ -257,7 +257,7 @@ def _configuration(arguments: argparse.Namespace) -> Configuration:
     for section in ("data", "trainer"):
         for assignment in getattr(arguments, f"set_{section}"):
             name, _, value = assignment.partition("=")
-            overrides[(section, name)] = yaml.safe_load(value)
+            overrides[(section, *name.split("."))] = yaml.safe_load(value)
     for name in ("epochs", "learning_rate"):
         if getattr(arguments, name) is not None:
             overrides[("trainer", name)] = getattr(arguments, name)
