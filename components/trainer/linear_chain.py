@@ -92,6 +92,8 @@ def lay_out(scores: tf.Tensor, lengths: tf.Tensor) -> Slots:
     unit_count, label_count = tf.shape(scores)[0], scores.shape[-1]
     # Relative to the best label of each unit nearly all scores are 0, so that sums stay exact over 100,000 tokens.
     relative = tf.maximum(scores - tf.reduce_max(scores, axis=-1, keepdims=True), IMPOSSIBLE)
+    # A model served in float16 may overflow on some text: its tokens then tell nothing, but no request may raise.
+    relative = tf.where(tf.math.is_nan(relative), 0.0, relative)
     unit_slot = tf.range(unit_count) + tf.repeat(tf.range(1, tf.size(lengths) + 1), lengths)
     slot_count = unit_count + tf.size(lengths) + 1
     boundary = tf.one_hot([label_count], label_count + 1, on_value=0.0, off_value=EXCLUDED)  # [1, S]

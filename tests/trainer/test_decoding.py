@@ -158,6 +158,15 @@ def test_a_text_is_decoded_alike_alone_and_after_100_000_tokens():
     assert alone == after == [1, 2]
 
 
+def test_logits_that_are_no_numbers_raise_nothing_and_stay_in_their_text():
+    logits = logits_of(["B-LOC", "I-LOC", "O", "B-PER"])
+    both = np.concatenate([np.full_like(logits, np.nan), logits])
+    assert decode(both, characters(4, 4))[1] == [(0, 2, "LOC"), (3, 4, "PER")]
+    start = ragged([range(4), range(4)])
+    score = decode_entities(tf.constant(both), start, start + 1).score.flat_values
+    assert np.all((score > 0) & (score <= 1))
+
+
 def test_the_score_is_the_share_of_the_legal_sequences_that_mark_the_entity():
     logits = np.log(np.array([[0.1, 0.8, 0.05, 0.03, 0.02], [0.2, 0.1, 0.6, 0.06, 0.04]], np.float32))
     start = ragged([[0, 1]])

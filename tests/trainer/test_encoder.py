@@ -72,7 +72,7 @@ def test_dropout_acts_while_training_only() -> None:
 
 
 def test_layer_norm_computes_in_float32_and_keeps_the_type() -> None:
-    norm = LayerNorm("norm", 4, 1e-12, tf.float32)
+    norm = LayerNorm("norm", 4, 1e-12)
     values = tf.constant([[1000.0, 1001.0, 1002.0, 1003.0]])
     result = norm(tf.cast(values, tf.float16))
     assert result.dtype == tf.float16
