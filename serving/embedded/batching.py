@@ -7,7 +7,7 @@ after a merged run is there a short wait, for the clients that it answered and t
 client never meets it.
 
 Two runs are under way at once, each with half of the requests. One run leaves a core idle wherever an op is too small
-to be divided, and while its answers are written; two runs of 8 sentences made 1.1 times what one of 16 made.
+to be divided, and while its answers are written; two runs of 8 sentences made 1.1 to 1.2 times what one of 16 made.
 
 Only the tagger's own signature is merged: its rows do not depend on each other, which nothing in a SignatureDef tells.
 TensorFlow Serving would divide the outputs by rows and leave the width E that the merged run made; here E is cut to
