@@ -38,7 +38,7 @@ def sequence_loss(
 
     Args:
         logits: float32 [N, K].
-        row_lengths: int32 [W], none 0.
+        row_lengths: int32 [W], none 0; N and W may be 0.
         tag_ids: int32 [N], negative at [CLS], [SEP] and where a token does not count; the others of a row are one run.
         transitions: float32 [K+1, K+1], see `decode_tags`.
         scheme: of the tags O, B-x, I-x, B-y, I-y, ..
@@ -47,6 +47,11 @@ def sequence_loss(
     Returns:
         The sum, float32 [], and the number of tokens that it runs over, float32 [].
     """
+    # A replica may be left without a row; one more, of [CLS] and [SEP], has no loss.
+    logits, tag_ids = tf.pad(logits, [[0, 2], [0, 0]]), tf.pad(tag_ids, [[0, 2]], constant_values=-1)
+    row_lengths = tf.concat([row_lengths, [2]], axis=0)
+    if continues_word is not None:
+        continues_word = tf.pad(continues_word, [[0, 2]])
     counts = tag_ids >= 0
     is_first = tf.logical_not(counts) | tf.concat([[True], tf.logical_not(counts[:-1])], axis=0)
     is_first |= True if continues_word is None else tf.logical_not(continues_word)

@@ -345,13 +345,13 @@ def _train_epoch(
         batches = [windows.batch(rows) for rows in plan[progress.batch : progress.batch + group]]
         rate = float(optimizer.rate())
         loss_sum, weight, norm = step(batches)
-        if _overflowed(norm, optimizer):
+        if math.isfinite(loss_sum) and _overflowed(norm, optimizer):
             loss_sum = weight = 0.0
         elif not (math.isfinite(norm) and math.isfinite(loss_sum)):
             raise TrainingError(
                 f"epoch {progress.epoch + 1}, batch {progress.batch + 1}: the loss is {loss_sum} and the norm of its "
-                f"gradient {norm}{'' if optimizer.loss_scale is None else ', at any scale of the loss'}; lower "
-                f"learning_rate (now {settings.peak_learning_rate:g})"
+                f"gradient {norm}; lower learning_rate (now {settings.peak_learning_rate:g})"
+                f"{'' if optimizer.loss_scale is None else ' or train in mixed_bfloat16'}"
             )
         now = time.monotonic()
         progress = dataclasses.replace(
@@ -382,7 +382,7 @@ def _train_epoch(
 
 
 def _overflowed(norm: float, optimizer: AdamW) -> bool:
-    """Whether a step was skipped because its gradient left float16, which a smaller scale will mend."""
+    """Whether a step was skipped because its gradient left float16, which a smaller scale may mend."""
     scale = optimizer.loss_scale
     return scale is not None and not math.isfinite(norm) and float(scale.value.read_value()) >= SMALLEST
 

@@ -134,6 +134,17 @@ def test_the_loss_of_a_batch_is_the_sum_over_its_texts(lengths, seed):
     assert loss_of(rows, logits) == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.parametrize("row_lengths", [[], [2]])
+def test_texts_without_tokens_have_no_loss(row_lengths):
+    logits = tf.zeros([sum(row_lengths), K])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        tags = tf.fill([sum(row_lengths)], NO_TAG)
+        loss, weight = sequence_loss(logits, tf.constant(row_lengths, tf.int32), tags, tf.ones([K + 1, K + 1]), SCHEME)
+    assert (float(loss), float(weight)) == (0.0, 0.0)
+    assert not tape.gradient(loss, logits).numpy().any()
+
+
 def test_an_entity_that_begins_inside_a_word_begins_with_the_next_one():
     # Pieces O B-x of a word and then I-x: over whole words the gold tags are O, I-x, which is no legal sequence.
     flat = tf.constant([NO_TAG, 0, 1, 2, NO_TAG])

@@ -117,6 +117,19 @@ def test_texts_get_entities_of_whole_words(signatures):
     assert not inside & {*starts.tolist(), *ends.tolist()}
 
 
+def test_a_conversion_to_half_the_size(converted, tmp_path):
+    assert main(command(converted.folder, output=tmp_path / "ner", precision="bfloat16")) == 0
+    (version,) = (tmp_path / "ner").iterdir()
+    kernel = "text_tagger/tagger/encoder/layers/0/output/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    assert tf.train.load_checkpoint(str(version / "variables" / "variables")).get_tensor(kernel).dtype == tf.bfloat16
+    assert read_card(version).model["precision"] == "bfloat16"
+    answer = tf.saved_model.load(str(version)).signatures["tokens"](
+        token_ids=tf.constant(converted.token_ids), padding_mask=tf.constant(converted.mask)
+    )
+    difference = np.abs(answer["logits"].numpy() - converted.seed["logits"])[converted.mask == 1].max()
+    assert TOLERANCE < difference < 0.1 * np.abs(converted.seed["logits"]).max()
+
+
 def test_every_signature_and_the_warm_up_travel_along(converted, signatures):
     assert set(signatures) == {"serving_default", "tokens", "examples", "explain"}
     assert (converted.version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
