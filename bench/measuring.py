@@ -86,11 +86,14 @@ def process_tree(pid: int) -> list[int]:
 
 
 def resident_megabytes(pid: int) -> float:
-    """Returns the resident memory of a process and its descendants, pages that several share counted once."""
+    """Returns the resident memory of a process and its descendants, pages that several share counted once.
+
+    Without the pages of files, such as libraries: what counts of them changes with the other programs that use them.
+    """
     total = 0
     for each in process_tree(pid):
         for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith("Pss_Anon:"):
                 total += int(line.split()[1])
     return total * 1024 / 1e6
 

@@ -25,9 +25,9 @@ from serving.embedded.worker import TIME_IS_UP, Answer, Call, Loaded, WorkerOpti
 logger = logging.getLogger(__name__)
 
 # A version that loads stands still while requests run, but not for longer than this at a time ..
-_LONGEST_PAUSE_SECONDS = 0.06
-# .. and then goes on for this long, so that it gets at least a quarter of the time under any load.
-_LEAST_TURN_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.05
+# .. and then goes on for this long, so that it has half of the time under any load.
+_LEAST_TURN_SECONDS = 0.05
 
 _LONGEST_SECONDS = 7 * 24 * 3600
 
