@@ -13,6 +13,8 @@ from pathlib import Path
 
 from components.example_gen.reading import read_annotated_text
 
+MEMORY_NAMES = ("Pss", "Pss_Anon", "Pss_File")
+
 
 @dataclass(frozen=True)
 class Load:
@@ -85,17 +87,19 @@ def process_tree(pid: int) -> list[int]:
     return found
 
 
-def resident_megabytes(pid: int) -> float:
-    """Returns the resident memory of a process and its descendants, pages that several share counted once.
+def process_memory(pid: int) -> dict[str, int]:
+    """Returns the memory of a process and its descendants, in bytes, by the names of /proc/PID/smaps_rollup.
 
-    Without the pages of files, such as libraries: what counts of them changes with the other programs that use them.
+    A page that several processes share counts once. What counts of the pages of files, such as libraries, changes with
+    the other programs that use them: `Pss_Anon` is without them.
     """
-    total = 0
-    for each in process_tree(pid):
-        for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss_Anon:"):
-                total += int(line.split()[1])
-    return total * 1024 / 1e6
+    total = dict.fromkeys(MEMORY_NAMES, 0)
+    for member in process_tree(pid):
+        lines = Path(f"/proc/{member}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+        fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
+        for name in MEMORY_NAMES:
+            total[name] += int(fields[name].split()[0]) * 1024
+    return total
 
 
 def cpu_seconds(pid: int) -> float:

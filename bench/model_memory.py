@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import tensorflow as tf
 
-from bench.measuring import machine
+from bench.measuring import MEMORY_NAMES, machine, process_memory
 from bench.workloads import BERT_BASE, WORKLOADS
 from components.tags import tag_names
 from components.trainer.encoder_config import EncoderConfig
@@ -38,7 +37,6 @@ from serving.model_server import ServerProgram, embedded_server, find_model_serv
 TARGET = 1.4
 FIRST_CHARACTER = 0x4E00
 TINY = dataclasses.replace(BERT_BASE, hidden_size=12, num_layers=12, num_heads=12, intermediate_size=12)
-NAMES = ("Pss", "Pss_Anon", "Pss_File")
 
 
 class Memory(NamedTuple):
@@ -75,7 +73,7 @@ def main() -> None:
     print(f"{program.name}, {arguments.precision}; {len(texts)} requests; {machine()}\n")
     print(f"| MB | {' | '.join(f'{name}, available | {name}, after requests' for name in memory)} |")
     print(f"|---|{'---|---|' * len(memory)}")
-    for name in NAMES:
+    for name in MEMORY_NAMES:
         cells = [f"{part[name] / 1e6:.0f}" for each in memory.values() for part in each]
         print(f"| {name} | {' | '.join(cells)} |")
     print(f"\nweights: {size / 1e6:.0f} MB\n")
@@ -109,17 +107,6 @@ def serve(model: Path, program: ServerProgram, texts: Sequence[str]) -> Memory:
             for text in texts:
                 client.tag([text])
         return Memory(available, process_memory(server.process.pid))
-
-
-def process_memory(pid: int) -> dict[str, int]:
-    """Returns the memory of a process and of those it started, in bytes, by the names of /proc/PID/smaps_rollup."""
-    total = dict.fromkeys(NAMES, 0)
-    for member in (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))):
-        lines = Path(f"/proc/{member}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
-        fields = {name: value for name, _, value in (line.partition(":") for line in lines)}
-        for name in NAMES:
-            total[name] += int(fields[name].split()[0]) * 1024
-    return total
 
 
 def characters(size: int) -> Vocabulary:

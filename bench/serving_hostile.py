@@ -25,7 +25,7 @@ from typing import Any
 
 import grpc
 
-from bench.measuring import finish_load, machine, process_tree, resident_megabytes, start_load, write_texts
+from bench.measuring import finish_load, machine, process_memory, process_tree, start_load, write_texts
 from components import features
 from components.pusher.publish import publish
 from serving.client import Client
@@ -258,7 +258,7 @@ def print_answers(answers: dict[str, Counter[str]]) -> None:
 def print_memory(server: ModelServer, texts: Path, count: int, seconds: float) -> None:
     """Prints the resident memory of the server after each tenth of `count` small requests."""
     print("| small requests | of these failed | resident memory, MB |\n|---|---|---|")
-    print(f"| 0 | 0 | {resident_megabytes(server.process.pid):.0f} |", flush=True)
+    print(f"| 0 | 0 | {process_memory(server.process.pid)['Pss_Anon'] / 1e6:.0f} |", flush=True)
     failed = 0
     for sent, portion in _portions(count):
         if seconds <= 0:
@@ -268,7 +268,9 @@ def print_memory(server: ModelServer, texts: Path, count: int, seconds: float) -
         load = finish_load(start_load(server.target, texts, "--clients=32", f"--requests={portion}"))
         failed += sum(load.failures.values())
         seconds -= time.monotonic() - start
-        print(f"| {sent + portion} | {failed} | {resident_megabytes(server.process.pid):.0f} |", flush=True)
+        print(
+            f"| {sent + portion} | {failed} | {process_memory(server.process.pid)['Pss_Anon'] / 1e6:.0f} |", flush=True
+        )
 
 
 def _portions(count: int) -> Iterator[tuple[int, int]]:

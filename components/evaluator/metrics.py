@@ -9,7 +9,7 @@ A metric key names what it holds: `f1`, `precision`, `recall` are micro scores, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import apache_beam as beam
@@ -127,17 +127,8 @@ def _score_computations(
     example_weighted: bool = False,
 ) -> list[Any]:
     del eval_config, output_names, example_weighted  # Each text counts once, whatever weight it carries.
-    return [
-        computation
-        for model_name in model_names or [""]
-        for computation in (
-            _report_computation(model_name),
-            metric_types.DerivedMetricComputation(
-                keys=[_key(name, model_name)],
-                result=functools.partial(_derive_score, name, model_name, statistic, entity_type),
-            ),
-        )
-    ]
+    derive = functools.partial(_derive_score, statistic=statistic, entity_type=entity_type)
+    return _computations(name, model_names, _report_computation, derive)
 
 
 def _counts_computations(
@@ -148,16 +139,7 @@ def _counts_computations(
     example_weighted: bool = False,
 ) -> list[Any]:
     del eval_config, output_names, example_weighted
-    return [
-        computation
-        for model_name in model_names or [""]
-        for computation in (
-            _report_computation(model_name),
-            metric_types.DerivedMetricComputation(
-                keys=[_key(name, model_name)], result=functools.partial(_derive_counts, name, model_name)
-            ),
-        )
-    ]
+    return _computations(name, model_names, _report_computation, _derive_counts)
 
 
 def _calibration_computations(
@@ -168,18 +150,32 @@ def _calibration_computations(
     example_weighted: bool = False,
 ) -> list[Any]:
     del eval_config, output_names, example_weighted
+    return _computations(name, model_names, _calibration_computation, _derive_calibration)
+
+
+def _computations(
+    name: str,
+    model_names: list[str] | None,
+    sum_computation: Callable[[str], Any],
+    derive: Callable[[str, str, dict[Any, Any]], dict[Any, float]],
+) -> list[Any]:
+    """Returns, for each model, the sum over all texts and what `derive` makes of it."""
     return [
         computation
         for model_name in model_names or [""]
         for computation in (
-            metric_types.MetricComputation(
-                keys=[_key(_CALIBRATION, model_name)], preprocessors=None, combiner=_CalibrationCombiner(model_name)
-            ),
+            sum_computation(model_name),
             metric_types.DerivedMetricComputation(
-                keys=[_key(name, model_name)], result=functools.partial(_derive_calibration, name, model_name)
+                keys=[_key(name, model_name)], result=functools.partial(derive, name, model_name)
             ),
         )
     ]
+
+
+def _calibration_computation(model_name: str) -> Any:
+    return metric_types.MetricComputation(
+        keys=[_key(_CALIBRATION, model_name)], preprocessors=None, combiner=_CalibrationCombiner(model_name)
+    )
 
 
 def _derive_calibration(name: str, model_name: str, metrics: dict[Any, Any]) -> dict[Any, float]:
@@ -197,7 +193,7 @@ def _derive_calibration(name: str, model_name: str, metrics: dict[Any, Any]) -> 
 
 
 def _derive_score(
-    name: str, model_name: str, statistic: str, entity_type: str | None, metrics: dict[Any, Any]
+    name: str, model_name: str, metrics: dict[Any, Any], *, statistic: str, entity_type: str | None
 ) -> dict[Any, float]:
     report: StrictReport = metrics[_key(_REPORT, model_name)]
     counts = report.micro if entity_type is None else report.per_type.get(entity_type, Counts())

@@ -32,10 +32,10 @@ class Fused(NamedTuple):
 class DynamicFusion(tf.Module):
     """Weights chosen by each token: softmax over the layers i of `h_i · w_i + b_i`, as in the seed model."""
 
-    def __init__(self, num_layers: int, hidden_size: int, initializer: Initializer, dtype: tf.DType) -> None:
+    def __init__(self, num_layers: int, hidden_size: int, initializer: Initializer) -> None:
         super().__init__()
         self.layer_logits = [
-            Dense(f"layer_logit{index}", hidden_size, 1, initializer, dtype) for index in range(num_layers)
+            Dense(f"layer_logit{index}", hidden_size, 1, initializer, tf.float32) for index in range(num_layers)
         ]
 
     def __call__(self, layers: Sequence[tf.Tensor]) -> Fused:
@@ -47,9 +47,9 @@ class DynamicFusion(tf.Module):
 class StaticFusion(tf.Module):
     """One trained weight per layer, the same for all tokens: softmax over `layer_scores`, uniform at the start."""
 
-    def __init__(self, num_layers: int, dtype: tf.DType) -> None:
+    def __init__(self, num_layers: int) -> None:
         super().__init__()
-        self.layer_scores = tf.Variable(tf.zeros([num_layers], dtype), name="layer_scores")
+        self.layer_scores = tf.Variable(tf.zeros([num_layers]), name="layer_scores")
 
     def __call__(self, layers: Sequence[tf.Tensor]) -> Fused:
         weights = tf.nn.softmax(tf.cast(self.layer_scores, tf.float32))  # [L]
@@ -64,7 +64,7 @@ class LastLayer(tf.Module):
 
 
 def make_fusion(
-    name: FusionName, num_layers: int, hidden_size: int, initializer: Initializer, dtype: tf.DType
+    name: FusionName, num_layers: int, hidden_size: int, initializer: Initializer
 ) -> DynamicFusion | StaticFusion | LastLayer:
     """Returns the fusion called `name`.
 
@@ -72,9 +72,9 @@ def make_fusion(
         ValueError: there is no such fusion.
     """
     if name == "dynamic":
-        return DynamicFusion(num_layers, hidden_size, initializer, dtype)
+        return DynamicFusion(num_layers, hidden_size, initializer)
     if name == "static":
-        return StaticFusion(num_layers, dtype)
+        return StaticFusion(num_layers)
     if name == "last":
         return LastLayer()
     raise ValueError(f"fusion: expected one of {', '.join(FUSIONS)}; received {name!r}")

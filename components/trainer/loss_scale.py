@@ -34,7 +34,6 @@ class LossScale(tf.Module):
         """Adapts the scale to whether the gradient of this step was finite: bool []."""
         steps = tf.where(finite, self.finite_steps + 1, 0)
         grows = steps >= GROWTH_STEPS
-        steps = tf.where(grows, tf.zeros_like(steps), steps)
         change = tf.where(finite, tf.where(grows, 2.0, 1.0), 0.5)
         # Raw operations, as in AdamW: each replica has its own copy.
         tf.raw_ops.AssignVariableOp(resource=self.value.handle, value=self.value * change)

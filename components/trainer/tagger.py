@@ -90,7 +90,7 @@ class FusionTagger(tf.Module):
         initializer = truncated_normal(encoder_config.initializer_range, None if seed is None else seed + 1)
         self.encoder = Encoder(encoder_config, seed=seed, compute_dtype=compute_dtype, variable_dtype=variable_dtype)
         self.classifier = Classifier(tag_count, initializer((tag_count, hidden_size)))
-        self.fusion = make_fusion(fusion, encoder_config.num_layers, hidden_size, initializer, tf.float32)
+        self.fusion = make_fusion(fusion, encoder_config.num_layers, hidden_size, initializer)
         if transitions is not None and transitions.shape != (tag_count + 1, tag_count + 1):
             raise ValueError(f"transitions: expected {tag_count + 1} rows and columns; received {transitions.shape}")
         self.transitions = None if transitions is None else tf.Variable(transitions, name="transitions")

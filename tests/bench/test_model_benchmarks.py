@@ -97,7 +97,7 @@ def test_a_forward_pass_and_a_training_step_can_be_timed() -> None:
 
 
 def test_memory_of_a_process_counts_those_it_started() -> None:
-    from bench.model_memory import process_memory
+    from bench.measuring import process_memory
 
     before = process_memory(os.getpid())
     code = "data = bytearray(b'1') * 60_000_000; print(flush=True); input()"

@@ -50,6 +50,25 @@ _RESPONSES = {
 }
 
 
+def two_models(*flags: str) -> Record:
+    """Returns the set-up of a server with version 1 of the tagger `ner` and of `aux`, and with more flags."""
+    return {
+        "tree": {"ner/1": "ner_w1", "aux/1": "aux"},
+        "files": {
+            "models.config": "model_config_list {"
+            ' config { name: "ner" base_path: "{ROOT}/ner" model_platform: "tensorflow" }'
+            ' config { name: "aux" base_path: "{ROOT}/aux" model_platform: "tensorflow" } }'
+        },
+        "flags": [
+            "--port={GRPC_PORT}",
+            "--rest_api_port={REST_PORT}",
+            "--model_config_file={ROOT}/models.config",
+            *flags,
+        ],
+        "ready": [["ner", 1], ["aux", 1]],
+    }
+
+
 class RunningServer:
     """A server on the folders and files of a set-up."""
 

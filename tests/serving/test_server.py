@@ -13,29 +13,14 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recorded_answers import RunningServer, state_of
+from recorded_answers import RunningServer, state_of, two_models
 from server_processes import Launcher
 
 from serving.client import Client, ConnectionSettings, Entity, InvalidRequest, ModelNotFound, TaggedText
 from serving.errors import ServerOverloaded
 from serving.protocol import fusion_ner_protocol_pb2 as protocol
 
-SETUP = {
-    "tree": {"ner/1": "ner_w1", "aux/1": "aux"},
-    "files": {
-        "models.config": "model_config_list {"
-        ' config { name: "ner" base_path: "{ROOT}/ner" model_platform: "tensorflow" }'
-        ' config { name: "aux" base_path: "{ROOT}/aux" model_platform: "tensorflow" } }'
-    },
-    "flags": [
-        "--port={GRPC_PORT}",
-        "--rest_api_port={REST_PORT}",
-        "--max_num_load_retries=0",
-        "--model_config_file={ROOT}/models.config",
-        "--grpc_max_threads=32",
-    ],
-    "ready": [["ner", 1], ["aux", 1]],
-}
+SETUP = two_models("--max_num_load_retries=0", "--grpc_max_threads=32")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from recorded_answers import RunningServer, state_of
+from recorded_answers import RunningServer, state_of, two_models
 from server_processes import Launcher
 
 from bench.measuring import process_tree
@@ -20,16 +20,7 @@ from serving.embedded.workers import LoadPauses
 from serving.errors import DeadlineExceeded
 from serving.protocol import fusion_ner_protocol_pb2 as protocol
 
-SETUP = {
-    "tree": {"ner/1": "ner_w1", "aux/1": "aux"},
-    "files": {
-        "models.config": "model_config_list {"
-        ' config { name: "ner" base_path: "{ROOT}/ner" model_platform: "tensorflow" }'
-        ' config { name: "aux" base_path: "{ROOT}/aux" model_platform: "tensorflow" } }'
-    },
-    "flags": ["--port={GRPC_PORT}", "--rest_api_port={REST_PORT}", "--model_config_file={ROOT}/models.config"],
-    "ready": [["ner", 1], ["aux", 1]],
-}
+SETUP = two_models()
 
 
 @pytest.fixture
