@@ -1,10 +1,12 @@
 """Rows packed one after another without padding, and the groups of similar rows that attention pads.
 
-Axes: N packed tokens, B rows, G groups, b rows of a group, s longest row of a group, P padded places of all groups.
+Axes: N packed tokens, B rows, G groups, b rows of a group, s longest row of a group, P padded places of all groups,
+n heads of attention of d values each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -27,25 +29,36 @@ class RowGroup(NamedTuple):
 
 
 class RowPlan(NamedTuple):
-    """Where every packed token stands in the padded groups, and back.
+    """Where every packed token stands in the padded groups, head by head, and back.
+
+    Query, key and value of the heads of the packed tokens are N x 3 x n slices of d values, one after another; the
+    padded ones are, group after group, those of [3, b, n, s]. The contexts are N x n packed and [b, n, s] padded ones.
 
     Args:
         position_ids: int32 [N], place of each token in its row, from 0.
-        padded_index: int32 [P], the packed token of every padded place; an arbitrary one in padding.
-        packed_index: int32 [N], the padded place of every packed token.
-        real: bool [P], True where a token stands.
-        groups: the groups, in the order in which they lie in [P].
+        groups: the groups.
+        split_index: int32 [3 P n], the packed slice of every padded one; an arbitrary one in padding.
+        split_inverse: int32 [N 3 n], the padded slice of every packed one.
+        merge_index: int32 [N n], the padded context of every packed one.
+        merge_inverse: int32 [P n], the packed context of every padded one; an arbitrary one in padding.
+        real: bool [P n], True where `merge_inverse` is of a token.
     """
 
     position_ids: tf.Tensor
-    padded_index: tf.Tensor
-    packed_index: tf.Tensor
-    real: tf.Tensor
     groups: tuple[RowGroup, ...]
+    split_index: tf.Tensor
+    split_inverse: tf.Tensor
+    merge_index: tf.Tensor
+    merge_inverse: tf.Tensor
+    real: tf.Tensor
 
 
 def plan_rows(
-    row_lengths: tf.Tensor, attended_lengths: tf.Tensor | None = None, *, group_count: int = GROUP_COUNT
+    row_lengths: tf.Tensor,
+    attended_lengths: tf.Tensor | None = None,
+    *,
+    num_heads: int,
+    group_count: int = GROUP_COUNT,
 ) -> RowPlan:
     """Splits rows into groups of similar length, such that the padded places of all groups are fewest.
 
@@ -53,9 +66,10 @@ def plan_rows(
         row_lengths: int32 [B], lengths of the rows; B may be 0, and so may a length.
         attended_lengths: int32 [B], how many tokens of each row, from its start, are attended to; None for all. The
             rest are computed and attend like the others: so a padded model is reproduced in its padding, too.
+        num_heads: the number n of heads of attention.
         group_count: the most groups to make; fewer distinct lengths leave groups empty.
     """
-    # Integer bookkeeping on a few hundred numbers: an accelerator would spend the time on launches and on sending the
+    # Integer bookkeeping on a few thousand numbers: an accelerator would spend the time on launches and on sending the
     # shapes back to the host.
     with tf.device("/CPU:0"):
         row_lengths = tf.cast(row_lengths, tf.int32)
@@ -66,8 +80,10 @@ def plan_rows(
         sorted_starts = tf.gather(row_starts, order)
         sorted_attended = sorted_lengths if attended_lengths is None else tf.gather(attended_lengths, order)
         cuts = group_cuts(sorted_lengths, group_count)
+        heads = tf.range(num_heads)
+        parts = tf.range(3)
 
-        groups, reals, padded_indices, padded_row_starts = [], [], [], []
+        groups, reals, split_indices, merge_inverses, bases = [], [], [], [], []
         padded_places = tf.constant(0)
         for first, last in zip(tf.unstack(cuts[:-1]), tf.unstack(cuts[1:]), strict=True):
             lengths = sorted_lengths[first:last]
@@ -75,20 +91,40 @@ def plan_rows(
             length = tf.reduce_sum(lengths[:1])
             places = tf.range(length)
             real = places < lengths[:, tf.newaxis]
-            index = tf.where(real, sorted_starts[first:last, tf.newaxis] + places, 0)
+            token = tf.where(real, sorted_starts[first:last, tf.newaxis] + places, 0)[:, tf.newaxis, :]
             groups.append(RowGroup(row_count, length, places < sorted_attended[first:last, tf.newaxis]))
-            reals.append(tf.reshape(real, [-1]))
-            padded_indices.append(tf.reshape(index, [-1]))
-            padded_row_starts.append(padded_places + tf.range(row_count) * length)
+            split_index = (token * 3 + parts[:, tf.newaxis, tf.newaxis, tf.newaxis]) * num_heads
+            split_indices.append(tf.reshape(split_index + heads[:, tf.newaxis], [-1]))
+            merge_inverses.append(tf.reshape(token * num_heads + heads[:, tf.newaxis], [-1]))
+            reals.append(tf.reshape(tf.repeat(real, num_heads, axis=0), [-1]))
+            row_base = tf.range(row_count) * num_heads * length
+            bases.append(
+                tf.stack(
+                    [
+                        3 * num_heads * padded_places + row_base,
+                        tf.repeat(row_count * num_heads * length, row_count),
+                        num_heads * padded_places + row_base,
+                        tf.repeat(length, row_count),
+                    ],
+                    axis=1,
+                )
+            )
             padded_places += row_count * length
 
-        starts_by_row = tf.gather(tf.concat(padded_row_starts, axis=0), tf.argsort(order))
+        # Of each row: its first place in the padded parts, the step from one part to the next, its first place in the
+        # padded contexts, and the step from one head to the next.
+        by_row = tf.gather(tf.concat(bases, axis=0), tf.argsort(order))
+        split_base, part_step, merge_base, head_step = tf.unstack(tf.repeat(by_row, row_lengths, axis=0), axis=1)
+        head_places = head_step[:, tf.newaxis] * heads + position_ids[:, tf.newaxis]
+        part_places = split_base[:, tf.newaxis] + part_step[:, tf.newaxis] * parts
         return RowPlan(
             position_ids=position_ids,
-            padded_index=tf.concat(padded_indices, axis=0),
-            packed_index=tf.repeat(starts_by_row, row_lengths) + position_ids,
-            real=tf.concat(reals, axis=0),
             groups=tuple(groups),
+            split_index=tf.concat(split_indices, axis=0),
+            split_inverse=tf.reshape(part_places[:, :, tf.newaxis] + head_places[:, tf.newaxis, :], [-1]),
+            merge_index=tf.reshape(merge_base[:, tf.newaxis] + head_places, [-1]),
+            merge_inverse=tf.concat(merge_inverses, axis=0),
+            real=tf.concat(reals, axis=0),
         )
 
 
@@ -128,42 +164,52 @@ def group_cuts(sorted_lengths: tf.Tensor, group_count: int) -> tf.Tensor:
     return tf.gather(ends, tf.stack(cuts))
 
 
-def pad_rows(packed: tf.Tensor, plan: RowPlan) -> tf.Tensor:
-    """Lays packed tokens out in the padded places; padding holds arbitrary values.
+def split_heads(query_key_value: tf.Tensor, plan: RowPlan, head_size: int) -> list[tf.Tensor]:
+    """Lays packed projections out in the padded places of their groups; padding holds arbitrary values.
 
-    The gradient of padding is taken to be zero, which holds where padding is masked or dropped: the transpose of this
-    function is then `pack_rows`, a gather, and not the slow and unordered scatter that a gather's gradient would be.
+    One gather of the slices of the heads does what a gather of tokens and a transpose would do with twice the memory
+    traffic. The gradient of padding is taken to be zero, which holds where padding is masked or dropped: the gradient
+    is then a gather too, and not the slow and unordered scatter that a gather's gradient would be.
 
     Args:
-        packed: [N, D].
+        query_key_value: [N, 3 n d], query, key and value side by side.
+        plan: of these rows.
+        head_size: the size d of a head.
 
     Returns:
-        [P, D].
+        Of each group query, key and value, [3, b, n, s, d].
     """
 
     @tf.custom_gradient
-    def pad(values: tf.Tensor) -> tuple[tf.Tensor, object]:
-        return tf.gather(values, plan.padded_index), lambda gradient: tf.gather(gradient, plan.packed_index)
+    def split(slices: tf.Tensor) -> tuple[tf.Tensor, object]:
+        return tf.gather(slices, plan.split_index), lambda gradient: tf.gather(gradient, plan.split_inverse)
 
-    return pad(packed)
+    num_heads = query_key_value.shape[-1] // (3 * head_size)
+    shapes = [[3, group.row_count, num_heads, group.length, head_size] for group in plan.groups]
+    slices = split(tf.reshape(query_key_value, [-1, head_size]))
+    parts = tf.split(slices, [3 * num_heads * rows * length for _, rows, _, length, _ in shapes])
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def pack_rows(padded: tf.Tensor, plan: RowPlan) -> tf.Tensor:
-    """Takes the real tokens out of the padded places, the inverse of `pad_rows`.
+def merge_heads(contexts: Sequence[tf.Tensor], plan: RowPlan) -> tf.Tensor:
+    """Takes the real tokens out of the padded places, the way back from `split_heads`.
 
     Args:
-        padded: [P, D].
+        contexts: of each group, [b, n, s, d].
+        plan: of these rows.
 
     Returns:
-        [N, D].
+        [N, n d].
     """
 
     @tf.custom_gradient
-    def pack(values: tf.Tensor) -> tuple[tf.Tensor, object]:
+    def merge(slices: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            spread = tf.gather(upstream, plan.padded_index)
+            spread = tf.gather(upstream, plan.merge_inverse)
             return tf.where(plan.real[:, tf.newaxis], spread, tf.zeros([], spread.dtype))
 
-        return tf.gather(values, plan.packed_index), gradient
+        return tf.gather(slices, plan.merge_index), gradient
 
-    return pack(padded)
+    num_heads, head_size = contexts[0].shape[1], contexts[0].shape[3]
+    slices = merge(tf.concat([tf.reshape(context, [-1, head_size]) for context in contexts], axis=0))
+    return tf.reshape(slices, [-1, num_heads * head_size])

@@ -112,7 +112,8 @@ class FusionTagger(tf.Module):
                 with a padded model needs it, for the numbers that such a model has in its padding.
             training: applies dropout.
         """
-        layers = self.encoder(token_ids, plan_rows(row_lengths, attended_lengths), training=training)
+        plan = plan_rows(row_lengths, attended_lengths, num_heads=self.encoder_config.num_heads)
+        layers = self.encoder(token_ids, plan, training=training)
         fused = self.fusion(layers)
         return TaggerOutput(self.classifier(fused.hidden), fused.layer_weights)
 

@@ -209,7 +209,8 @@ def test_a_real_encoder_computes_what_numpy_does() -> None:
         name.removeprefix("bert."): values for name, values in load_file(directory / "model.safetensors").items()
     }
     expected = padded_layers(google_research_names_of(tensors), config, token_ids, mask)
-    layers = tagger.encoder(tf.constant(token_ids[mask], tf.int32), plan_rows(tf.constant(mask.sum(-1), tf.int32)))
+    plan = plan_rows(tf.constant(mask.sum(-1), tf.int32), num_heads=tagger.encoder_config.num_heads)
+    layers = tagger.encoder(tf.constant(token_ids[mask], tf.int32), plan)
     differences = [
         np.abs(layer - expected_layer[mask]).max() for layer, expected_layer in zip(layers, expected, strict=True)
     ]

@@ -26,7 +26,7 @@ def test_packed_rows_equal_a_padded_encoder(activation: str, row_lengths: list[i
     padded = np.zeros(mask.shape, np.int32)
     padded[mask] = token_ids
     expected = padded_layers(google_research_weights(tagger), tagger.encoder_config, padded, mask)
-    layers = tagger.encoder(token_ids, plan_rows(tf.constant(row_lengths)))
+    layers = tagger.encoder(token_ids, plan_rows(tf.constant(row_lengths), num_heads=tagger.encoder_config.num_heads))
     assert len(layers) == len(expected) == TINY.num_layers
     for layer, expected_layer in zip(layers, expected, strict=True):
         np.testing.assert_allclose(layer, expected_layer[mask], atol=2e-5)
@@ -63,7 +63,7 @@ def test_no_two_kernels_start_alike() -> None:
 
 def test_dropout_acts_while_training_only() -> None:
     encoder = Encoder(TINY, seed=1)
-    token_ids, plan = random_rows([5, 9]), plan_rows(tf.constant([5, 9]))
+    token_ids, plan = random_rows([5, 9]), plan_rows(tf.constant([5, 9]), num_heads=TINY.num_heads)
     calm = [encoder(token_ids, plan)[-1].numpy() for _ in range(2)]
     np.testing.assert_array_equal(*calm)
     assert (encoder(token_ids, plan, training=True)[-1].numpy() != calm[0]).any()
@@ -92,7 +92,12 @@ def test_lower_precision_stays_near(dtype: str) -> None:
     token_ids = random_rows(row_lengths)
     exact = random_tagger()(token_ids, tf.constant(row_lengths)).logits.numpy()
     tagger = random_tagger(compute_dtype=dtype)
-    assert tagger.encoder(token_ids, plan_rows(tf.constant(row_lengths)))[0].dtype == dtype
+    assert (
+        tagger.encoder(token_ids, plan_rows(tf.constant(row_lengths), num_heads=tagger.encoder_config.num_heads))[
+            0
+        ].dtype
+        == dtype
+    )
     rough = tagger(token_ids, tf.constant(row_lengths)).logits
     assert rough.dtype == tf.float32
     assert np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()

@@ -124,7 +124,8 @@ def test_packed_rows_give_the_seeds_numbers_on_real_tokens(comparison: Compariso
     token_ids = tf.constant(comparison.token_ids[comparison.real], tf.int32)
     row_lengths = tf.constant(comparison.size.row_lengths, tf.int32)
     output = comparison.tagger(token_ids, row_lengths)
-    fused = comparison.tagger.fusion(comparison.tagger.encoder(token_ids, plan_rows(row_lengths)))
+    plan = plan_rows(row_lengths, num_heads=comparison.tagger.encoder_config.num_heads)
+    fused = comparison.tagger.fusion(comparison.tagger.encoder(token_ids, plan))
     ours = {"logits": output.logits, "layer_dist": output.layer_weights, "fused": fused.hidden}
     for name, values in ours.items():
         difference = np.abs(values.numpy() - comparison.seed[name][comparison.real]).max()
@@ -208,7 +209,8 @@ def test_the_comparison_sees_wrong_ports(comparison: Comparison) -> None:
         load_seed_checkpoint(tagger, comparison.prefix)
         difference = np.abs(tagger(token_ids, row_lengths).logits.numpy() - seed_logits).max()
         assert difference > 2 * comparison.size.tolerance
-    layers = comparison.tagger.encoder(token_ids, plan_rows(row_lengths))
+    plan = plan_rows(row_lengths, num_heads=comparison.tagger.encoder_config.num_heads)
+    layers = comparison.tagger.encoder(token_ids, plan)
     reversed_layers = comparison.tagger.classifier(comparison.tagger.fusion(layers[::-1]).hidden)
     assert np.abs(reversed_layers.numpy() - seed_logits).max() > 0.1
 
