@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from serving.client import Client, ServerUnavailable, VersionStatus
+from serving.environment import TENSORFLOW_ENVIRONMENT
 from serving.errors import DeadlineExceeded, ModelNotFound
 
 PROGRAM_VARIABLE = "TENSORFLOW_MODEL_SERVER"
@@ -259,7 +260,7 @@ def _dying_with_this_process() -> tuple[str, ...]:
 
 
 def _environment(program: ServerProgram) -> dict[str, str]:
-    environment = dict(os.environ)
+    environment = TENSORFLOW_ENVIRONMENT | os.environ
     if program.is_embedded:
         # The child finds this project wherever it was started.
         root = str(Path(__file__).resolve().parent.parent)

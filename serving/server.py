@@ -18,6 +18,7 @@ from concurrent import futures
 from typing import Any
 
 from serving.embedded.flags import FlagError, Flags, parse_flags, usage
+from serving.environment import TENSORFLOW_ENVIRONMENT
 
 logger = logging.getLogger("serving.server")
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # TensorFlow's errors come as exceptions; what it prints besides, on a machine without GPU, only looks like errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=FutureWarning, module="google.api_core")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.update(TENSORFLOW_ENVIRONMENT | os.environ)
     # TensorFlow is imported after the flags are read, so that a mistake in them is told at once.
     import tensorflow as tf
 

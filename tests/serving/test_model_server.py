@@ -117,6 +117,20 @@ def test_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None:
         server.wait_until_available(timeout=30)
 
 
+def test_tensorflow_is_set_up_unless_the_user_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ner" / "1").mkdir(parents=True)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.delenv("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", raising=False)
+    program = _program(tmp_path, "import os, sys; print({k: v for k, v in os.environ.items() if 'ONEDNN' in k})")
+
+    told = "{'TF_ENABLE_ONEDNN_OPTS': '0', 'TF_ONEDNN_USE_SYSTEM_ALLOCATOR': '1'}"
+    with (
+        start_model_server(tmp_path / "ner", "ner", program=program) as server,
+        pytest.raises(ModelServerError, match=told),
+    ):
+        server.wait_until_available(timeout=30)
+
+
 def test_server_that_never_serves(tmp_path: Path) -> None:
     (tmp_path / "ner" / "1").mkdir(parents=True)
     program = _program(tmp_path, "import time; print('loading', flush=True); time.sleep(60)")

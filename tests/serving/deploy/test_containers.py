@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from serving.deploy.server_flags import flag_problems, flag_values
+from serving.environment import TENSORFLOW_ENVIRONMENT
 from tests.serving.deploy.manifest_checks import is_pinned
 from tests.serving.deploy.test_configuration import queue_capacity
 
@@ -47,6 +48,11 @@ def test_services_are_pinned_and_locked_down(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     # Nobody but this machine: the server and Prometheus know no users.
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_tensorflow_is_set_up_as_by_fusion_ner(name: str) -> None:
+    assert SERVICES[name]["environment"].items() >= TENSORFLOW_ENVIRONMENT.items()
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -12,6 +12,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from serving.environment import TENSORFLOW_ENVIRONMENT
 from tests.serving.deploy.kustomize import render, render_with_kustomize
 from tests.serving.deploy.manifest_checks import (
     deployment_of,
@@ -107,6 +108,11 @@ def test_probes_ask_for_the_model_that_the_configuration_names(name: str) -> Non
 def test_only_the_gpu_overlays_ask_for_a_gpu() -> None:
     asks = {name for name in NAMES if "nvidia.com/gpu" in server_of(_rendered(name))["resources"]["limits"]}
     assert asks == {"gpu", "gpu-object-store"}
+
+
+def test_tensorflow_is_set_up_as_by_fusion_ner(manifests: Manifests) -> None:
+    environment = {variable["name"]: variable.get("value") for variable in server_of(manifests)["env"]}
+    assert environment.items() >= TENSORFLOW_ENVIRONMENT.items()
 
 
 def test_tls_reads_the_mounted_secret() -> None:
