@@ -11,7 +11,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 from serving.embedded.json_prediction import request_from_json, response_to_json
 from serving.embedded.saved_model import DEFAULT_SIGNATURE, LoadedModel
 from serving.embedded.status import StatusError
-from serving.embedded.tensors import TensorParsingError, array_from_proto, proto_from_array
+from serving.embedded.tensors import TensorParsingError, array_from_proto, write_array
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_request(signatures: Mapping[str, Any], request: Any, version: int) -> P
         response.model_spec.signature_name = signature_name
         response.model_spec.version.value = version
         for name, value in zip(output_names, values, strict=True):
-            response.outputs[name].CopyFrom(proto_from_array(value, signature.outputs[name].dtype))
+            write_array(value, signature.outputs[name].dtype, response.outputs[name])
         return bytes(response.SerializeToString())
 
     return Prediction(signature_name, inputs, output_names, write)

@@ -105,16 +105,15 @@ def array_from_proto(proto: tensor_pb2.TensorProto) -> np.ndarray:
     return array.reshape(shape)
 
 
-def proto_from_array(value: Any, dtype: int) -> tensor_pb2.TensorProto:
-    """Returns `value`, an output of type `dtype`, with its values in the typed field."""
+def write_array(value: Any, dtype: int, proto: tensor_pb2.TensorProto) -> None:
+    """Writes `value`, an output of type `dtype`, into an empty `proto`, with its values in the typed field."""
     form = _FORMS.get(dtype)
     if form is None:
         raise TensorParsingError(f"data type number {dtype}")
     array = np.asarray(value, form.numpy_type)
-    proto = tensor_pb2.TensorProto(dtype=dtype)
+    proto.dtype = dtype
     proto.tensor_shape.SetInParent()
     for length in array.shape:
         proto.tensor_shape.dim.add(size=length)
     flat = array.reshape(-1)
     getattr(proto, form.typed_field).extend((flat.view(form.bits) if form.bits else flat).tolist())
-    return proto

@@ -131,12 +131,18 @@ def _return_free_memory() -> None:
 
 
 class _Worker:
-    """Reads Calls in the caller's thread, runs them in others, and answers each as it is done."""
+    """Reads Calls, runs them, and answers each as it is done.
+
+    Several threads read in turns, and the one that reads a short request runs it too, so that a lone client waits for
+    no change of threads. There is always one more of them than runs that they can be busy with.
+    """
 
     def __init__(self, model: LoadedModel, connection: Connection) -> None:
         self._model = model
         self._connection = connection
+        self._reading = threading.Lock()
         self._sending = threading.Lock()
+        self._ended = threading.Event()
         self._batchers = {
             name: Batcher(self._batch_run(name), sorted(signature.outputs).index(features.ENTITY_COUNT))
             for name, signature in model.signatures.items()
@@ -151,10 +157,17 @@ class _Worker:
 
     def serve(self) -> None:
         """Answers until the connection ends."""
+        for number in range(RUNS * len(self._batchers) + 1):
+            threading.Thread(target=self._read_calls, name=f"reader-{number}", daemon=True).start()
+        self._ended.wait()
+
+    def _read_calls(self) -> None:
         while True:
             try:
-                call = self._connection.recv()
-            except EOFError:
+                with self._reading:
+                    call = self._connection.recv()
+            except (EOFError, OSError):
+                self._ended.set()
                 return
             if call.kind == "cancel":
                 queued = self._queued.get(call.number)
@@ -188,6 +201,8 @@ class _Worker:
             answer = prediction.write
         self._queued[call.number] = future
         future.add_done_callback(lambda done: self._finish(call, done, answer))
+        if batcher is not None:
+            batcher.run_waiting()
 
     def _read(self, call: Call) -> Prediction:
         if call.kind == "json":

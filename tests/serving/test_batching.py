@@ -45,12 +45,19 @@ def texts_array(*texts: bytes) -> np.ndarray:
     return np.array(texts, object)
 
 
+def send(batcher: Batcher, texts: np.ndarray) -> Future[Any]:
+    """Sends a request as a thread of its own would that then runs what waits."""
+    future = batcher.submit(texts)
+    threading.Thread(target=batcher.run_waiting, daemon=True).start()
+    return future
+
+
 def behind_a_run(session: Session, requests: Sequence[np.ndarray]) -> list[Future[Any]]:
     """Sends one text, then, while it runs, `requests`; returns the futures of `requests`, all of them done."""
-    batcher = Batcher(session, 0, runs=1)
-    first = batcher.submit(texts_array(b"first"))
+    batcher = Batcher(session, 0, runs=1, shares=1)
+    first = send(batcher, texts_array(b"first"))
     assert session.first_is_running.wait(10)
-    futures = [batcher.submit(request) for request in requests]
+    futures = [send(batcher, request) for request in requests]
     session.go_on.set()
     wait(futures, 10)
     assert first.result()[0].tolist() == [5]
@@ -75,7 +82,10 @@ def test_a_lone_request_runs_at_once() -> None:
     session = Session()
     session.go_on.set()
     start = time.monotonic()
-    (outputs,) = [Batcher(session, 0).submit(texts_array(b"abc")).result(10)]
+    batcher = Batcher(session, 0)
+    future = batcher.submit(texts_array(b"abc"))
+    batcher.run_waiting()
+    outputs = future.result(0)
     assert time.monotonic() - start < 1
     assert outputs[0].tolist() == [3]
     assert (session.runs, session.alone) == ([1], [True])
@@ -97,17 +107,16 @@ def test_what_may_be_merged(texts: np.ndarray, expected: bool) -> None:
     assert is_mergeable(texts) is expected
 
 
-def test_two_runs_share_what_waits() -> None:
-    """The second run starts beside the first, with one request; of the six that come then it takes half of all."""
+def test_two_runs_leave_a_third_waiting() -> None:
+    """Beside the first run, with one request, seven wait: the second run takes a third of the eight."""
     session = Session()
-    batcher = Batcher(session, 0, runs=2)
-    futures = [batcher.submit(texts_array(b"first"))]
+    batcher = Batcher(session, 0)
+    futures = [send(batcher, texts_array(b"first"))]
     assert session.first_is_running.wait(10)
-    with batcher._changed:  # so that the other thread finds all of them
-        requests = [texts_array(b"x" * length) for length in range(7)]
-        futures += [batcher.submit(request) for request in requests]
-    wait(futures[1:5], 10)
-    assert session.runs[1] == 4
+    requests = [texts_array(b"x" * length) for length in range(7)]
+    futures += [batcher.submit(request) for request in requests]
+    batcher.run_waiting()
+    assert session.runs == [1, 3, 3, 1]
     session.go_on.set()
     assert_answered_as_alone(futures[1:], requests)
     assert session.alone[:2] == [True, False]
@@ -115,10 +124,10 @@ def test_two_runs_share_what_waits() -> None:
 
 def test_what_was_cancelled_is_not_run() -> None:
     session = Session()
-    batcher = Batcher(session, 0, runs=1)
-    first = batcher.submit(texts_array(b"first"))
+    batcher = Batcher(session, 0, runs=1, shares=1)
+    first = send(batcher, texts_array(b"first"))
     assert session.first_is_running.wait(10)
-    cancelled, other = batcher.submit(texts_array(b"gone")), batcher.submit(texts_array(b"ab"))
+    cancelled, other = send(batcher, texts_array(b"gone")), send(batcher, texts_array(b"ab"))
     assert cancelled.cancel()
     session.go_on.set()
     assert other.result(10)[0].tolist() == [2]
@@ -196,7 +205,7 @@ def test_many_clients_that_come_back_get_their_own_answers() -> None:
     def client(number: int) -> None:
         for turn in range(20):
             text = texts_array(b"x" * (number * turn % 7))
-            for received, expected in zip(batcher.submit(text).result(10), tag(text), strict=True):
+            for received, expected in zip(send(batcher, text).result(10), tag(text), strict=True):
                 np.testing.assert_array_equal(received, expected)
 
     with ThreadPoolExecutor(16) as pool:
