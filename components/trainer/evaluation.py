@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,45 +14,92 @@ from components.evaluator.calibration import Calibration, count_scores
 from components.evaluator.entity_scores import StrictReport, count_entities
 from components.trainer.calibration import ScoredEntities
 from components.trainer.decoding import Entities, entity_types
+from components.trainer.settings import TrainerSettings
 from components.trainer.text_tagger import CHUNK_TOKENS, TextTagger
 from components.trainer.training_data import TokenizedTexts, text_batches
 
-Evaluate = Callable[[TokenizedTexts], tuple[StrictReport, np.ndarray]]
+# What `transition_weight` is chosen from.
+TRANSITION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+
+
+class Evaluation(NamedTuple):
+    """Scores of the model on a set of texts.
+
+    Args:
+        report: strict, at `transition_weight`.
+        transition_weight: the one with the best F1 of those that were tried.
+        layer_weights: float64 [L], mean weight of each encoder layer over all tokens.
+    """
+
+    report: StrictReport
+    transition_weight: float
+    layer_weights: np.ndarray
+
+
+Evaluate = Callable[[TokenizedTexts], Evaluation]
+Score = Callable[[float, float], ScoredEntities]
 
 _TOKENS = tf.RaggedTensorSpec([None, None], tf.int32, row_splits_dtype=tf.int64)
 
 
-def evaluator_of(text_tagger: TextTagger, tags: Sequence[str]) -> Evaluate:
+def transition_weights(text_tagger: TextTagger, settings: TrainerSettings) -> tuple[float, ...]:
+    """Returns the transition weights of which the dev set chooses one."""
+    if not text_tagger.has_counted_transitions:
+        return (1.0,)  # any: it makes no difference
+    return TRANSITION_WEIGHTS if settings.transition_weight is None else (settings.transition_weight,)
+
+
+def best_weight(f1: Mapping[float, float]) -> float:
+    """Returns the weight with the greatest F1; of several the smallest, which trusts the classifier most."""
+    return min(f1, key=lambda weight: (-f1[weight], weight))
+
+
+def evaluator_of(text_tagger: TextTagger, tags: Sequence[str], weights: Sequence[float]) -> Evaluate:
     """Returns a function that scores the model as it stands, against all gold entities, unaligned ones too.
 
-    The function returns the strict report and the mean weight of each encoder layer over all tokens, float64 [L]. Make
-    it once: its graph is traced at the first call.
+    Make it once: its graphs are traced at the first call.
+
+    Args:
+        text_tagger: the model.
+        tags: in id order.
+        weights: the transition weights to try.
     """
     types = entity_types(tags)
 
-    @tf.function(input_signature=[_TOKENS] * 3, autograph=False)
-    def predict(token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
+    @tf.function(input_signature=[_TOKENS], autograph=False)
+    def classify(token_ids: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
         output = text_tagger.tag_tokens(token_ids)
-        entities = text_tagger.decode(output.logits, token_ids, start, end)
-        return *_flat(entities), tf.reduce_sum(output.layer_weights, axis=0)
+        return output.logits, tf.reduce_sum(output.layer_weights, axis=0)
 
-    def evaluate(texts: TokenizedTexts) -> tuple[StrictReport, np.ndarray]:
-        report = StrictReport()
-        weight_sum = np.zeros([text_tagger.tagger.encoder_config.num_layers])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, len(tags)]), *[_TOKENS] * 3, tf.TensorSpec([])],
+        autograph=False,
+    )
+    def decode(logits: tf.Tensor, *tokens_and_weight: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        *tokens, weight = tokens_and_weight
+        # Without the scores, which cost more than all the rest.
+        return _flat(text_tagger.decode(logits, *tokens, transition_weight=weight))[:-1]
+
+    def evaluate(texts: TokenizedTexts) -> Evaluation:
+        reports = dict.fromkeys(weights, StrictReport())
+        layer_weights = np.zeros([text_tagger.tagger.encoder_config.num_layers])
         for gold_of_texts, tokens in _batches(texts):
-            *entities, weights = (tensor.numpy() for tensor in predict(*tokens))
-            weight_sum += weights
-            for gold, (found, _) in zip(gold_of_texts, _by_text(types, *entities), strict=True):
-                report += count_entities(gold, found)
-        return report, weight_sum / max(len(texts.token_ids), 1)
+            logits, layer_weights_of_batch = classify(tokens[0])
+            layer_weights += layer_weights_of_batch.numpy()
+            for weight in weights:
+                rows, *spans = (tensor.numpy() for tensor in decode(logits, *tokens, tf.constant(weight, tf.float32)))
+                for gold, found in zip(gold_of_texts, _by_text(types, rows, *spans), strict=True):
+                    reports[weight] += count_entities(gold, found)
+        best = best_weight({weight: report.micro.scores().f1 for weight, report in reports.items()})
+        return Evaluation(reports[best], best, layer_weights / max(len(texts.token_ids), 1))
 
     return evaluate
 
 
-def scorer_of(text_tagger: TextTagger, tags: Sequence[str], texts: TokenizedTexts) -> Callable[[float], ScoredEntities]:
-    """Returns a function that gives the predicted entities of `texts` with their scores at a temperature.
+def scorer_of(text_tagger: TextTagger, tags: Sequence[str], texts: TokenizedTexts) -> Score:
+    """Returns a function that gives the predicted entities of `texts` with their scores.
 
-    The encoder runs once, now: the logits are kept, K floats a token.
+    It takes a temperature and a transition weight. The encoder runs once, now: the logits are kept, K floats a token.
     """
     types = entity_types(tags)
 
@@ -60,19 +108,25 @@ def scorer_of(text_tagger: TextTagger, tags: Sequence[str], texts: TokenizedText
         return text_tagger.tag_tokens(token_ids).logits
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, len(tags)]), *[_TOKENS] * 3, tf.TensorSpec([], tf.float64)],
+        input_signature=[
+            tf.TensorSpec([None, len(tags)]), *[_TOKENS] * 3, tf.TensorSpec([], tf.float64), tf.TensorSpec([])
+        ],
         autograph=False,
-    )
-    def decode(logits: tf.Tensor, *tokens_and_temperature: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return _flat(text_tagger.decode(logits, *tokens_and_temperature))
+    )  # fmt: skip
+    def decode(logits: tf.Tensor, *arguments: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        *tokens, temperature, weight = arguments
+        return _flat(text_tagger.decode(logits, *tokens, temperature=temperature, transition_weight=weight))
 
     batches = [(gold_of_texts, (classify(tokens[0]), *tokens)) for gold_of_texts, tokens in _batches(texts)]
 
-    def score(temperature: float) -> ScoredEntities:
+    def score(temperature: float, transition_weight: float) -> ScoredEntities:
         calibration, all_scores, right = Calibration(), [np.zeros([0])], []
+        options = tf.constant(temperature, tf.float64), tf.constant(transition_weight, tf.float32)
         for gold_of_texts, arguments in batches:
-            entities = (tensor.numpy() for tensor in decode(*arguments, tf.constant(temperature, tf.float64)))
-            for gold, (found, scores) in zip(gold_of_texts, _by_text(types, *entities), strict=True):
+            rows, *spans, scores_of_batch = (tensor.numpy() for tensor in decode(*arguments, *options))
+            scores_of_texts = np.split(scores_of_batch, rows[1:-1])
+            found_of_texts = _by_text(types, rows, *spans)
+            for gold, found, scores in zip(gold_of_texts, found_of_texts, scores_of_texts, strict=True):
                 calibration += count_scores(gold, found, scores.tolist())
                 right += [entity in gold for entity in found]
                 all_scores.append(scores.astype(np.float64))
@@ -105,9 +159,8 @@ def _by_text(
     starts: np.ndarray,
     ends: np.ndarray,
     type_ids: np.ndarray,
-    scores: np.ndarray,
-) -> Iterator[tuple[list[Entity], np.ndarray]]:
-    """Yields the entities of each text, and their scores [E], from what `_flat` returned."""
+) -> Iterator[list[Entity]]:
+    """Yields the entities of each text from what `_flat` returned, but for the scores."""
     found = [Entity(*row) for row in zip(starts.tolist(), ends.tolist(), (types[i] for i in type_ids), strict=True)]
     for first, end in itertools.pairwise(rows):
-        yield found[first:end], scores[first:end]
+        yield found[first:end]

@@ -17,7 +17,7 @@ from components.code_version import code_version, library_versions
 from components.evaluator.entity_scores import Counts, Scores
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
-from components.trainer.calibration import FittedTemperature, fit_temperature
+from components.trainer.calibration import FittedTemperature, ScoredEntities, fit_temperature
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoints import load_encoder
 from components.trainer.decoding import transition_scores
@@ -25,7 +25,7 @@ from components.trainer.distribution import training_strategy
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
-from components.trainer.evaluation import scorer_of
+from components.trainer.evaluation import best_weight, scorer_of, transition_weights
 from components.trainer.loss import weights_of_tags
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
@@ -78,9 +78,7 @@ def run_fn(fn_args: Any) -> None:
     transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
     strategy = training_strategy(settings.distribution)
     with strategy.scope():
-        text_tagger = build_text_tagger(
-            settings, assets, continuation if whole_words else None, settings.transition_weight * transitions
-        )
+        text_tagger = build_text_tagger(settings, assets, continuation if whole_words else None, transitions)
     if settings.warm_start is not None:
         settings = _warm_start(settings, text_tagger, assets)
     window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
@@ -137,6 +135,7 @@ def run_fn(fn_args: Any) -> None:
             }
             for name, texts in splits.items()
         },
+        "transition_weight": text_tagger.transition_weight if text_tagger.has_counted_transitions else None,
         "calibration": calibration.to_json(),
         "best_epoch": best.epoch,
         "exported": dataclasses.asdict(exported),
@@ -153,8 +152,22 @@ def run_fn(fn_args: Any) -> None:
 def calibrate(
     text_tagger: TextTagger, settings: TrainerSettings, tags: tuple[str, ...], dev: TokenizedTexts
 ) -> FittedTemperature:
-    """Gives the tagger the temperature that fits the dev set, if the settings ask for one, and reports it."""
-    score = scorer_of(text_tagger, tags, dev)
+    """Gives the tagger the transition weight and the temperature that fit the dev set, and reports them.
+
+    Each is left as it is where the settings do not leave it open.
+    """
+    score_with = scorer_of(text_tagger, tags, dev)
+    weights = transition_weights(text_tagger, settings)
+    if len(weights) > 1:
+        f1 = {weight: score_with(1.0, weight).f1(dev.entity_count) for weight in weights}
+        text_tagger.transition_weight = best_weight(f1)
+        console.report("F1 on dev by transition weight: " + ", ".join(f"{key:g}: {f1[key]:.4f}" for key in weights))
+    else:
+        (text_tagger.transition_weight,) = weights
+
+    def score(temperature: float) -> ScoredEntities:
+        return score_with(temperature, text_tagger.transition_weight)
+
     if settings.calibration == "none":
         calibration = score(1.0).calibration
         return FittedTemperature(1.0, "trainer.calibration is none", calibration, calibration)
@@ -220,7 +233,9 @@ def build_text_tagger(
         settings.fusion,
         seed=settings.seed,
         compute_dtype=settings.compute_dtype,
-        transitions=transitions if is_crf else None,
+        transitions=(1.0 if settings.transition_weight is None else settings.transition_weight) * transitions
+        if is_crf
+        else None,
     )
     if settings.encoder is not None:
         load_encoder(tagger, settings.encoder)

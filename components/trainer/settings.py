@@ -156,8 +156,9 @@ class TrainerSettings:
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
-            decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. The
-            transitions of "crf" start from the frequencies, times this.
+            decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. None takes
+            what gives the best F1 on the dev set. The transitions of "crf" start from the frequencies, times this; None
+            is 1 there.
         early_stopping_epochs: stop after so many epochs without a better F1 on the dev set; None never stops early.
         checkpoint_directory: where the state is kept until training succeeds, so that a run after a crash resumes;
             None keeps it beside the model, where a new run of the pipeline does not find it.
@@ -193,7 +194,7 @@ class TrainerSettings:
     window: int | None = None
     window_overlap: int | None = None
     whole_words: bool | None = None
-    transition_weight: float = 1.0
+    transition_weight: float | None = None
     early_stopping_epochs: int | None = None
     checkpoint_directory: str | None = None
     checkpoint_minutes: float = 2.0
@@ -255,7 +256,12 @@ class TrainerSettings:
                 f"less than {self.window - 2}, the window without [CLS] and [SEP]",
                 self.window_overlap,
             )
-        check(0 <= self.transition_weight <= 10, "transition_weight", "0 to 10", self.transition_weight)
+        check(
+            self.transition_weight is None or 0 <= self.transition_weight <= 10,
+            "transition_weight",
+            "0 to 10 or null",
+            self.transition_weight,
+        )
         check(
             self.early_stopping_epochs is None or self.early_stopping_epochs > 0,
             "early_stopping_epochs",

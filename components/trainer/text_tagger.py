@@ -35,6 +35,7 @@ class TextTagger(tf.Module):
     Attributes:
         tagger: the model, in whose place one of another precision may be put; a graph keeps its own.
         temperature: of the scores of entities, see `decode_entities`; a graph keeps the one that it was traced with.
+        transition_weight: by which `transitions` are multiplied; a graph keeps the one that it was traced with.
 
     Raises:
         ValueError: `transitions` are given and the tagger has its own.
@@ -56,6 +57,7 @@ class TextTagger(tf.Module):
         if transitions is not None and tagger.transitions is not None:
             raise ValueError("transitions: the tagger has trained ones; expected None")
         self.temperature = 1.0
+        self.transition_weight = 1.0
         self.tagger = tagger
         self._cls_id = cls_id
         self._sep_id = sep_id
@@ -121,18 +123,32 @@ class TextTagger(tf.Module):
         token_ids: tf.RaggedTensor,
         start: tf.RaggedTensor,
         end: tf.RaggedTensor,
+        *,
         temperature: tf.Tensor | None = None,
+        transition_weight: tf.Tensor | None = None,
     ) -> Entities:
-        """Turns the logits of `tag_tokens` into entities; see `decode_entities`. None takes `self.temperature`."""
+        """Turns the logits of `tag_tokens` into entities; see `decode_entities`.
+
+        Temperature and weight are those of this object unless they are given; trained transitions have no weight.
+        """
+        transitions = self.tagger.transitions
+        if transitions is None and self._transitions is not None:
+            weight = self.transition_weight if transition_weight is None else transition_weight
+            transitions = self._transitions * tf.cast(weight, tf.float32)
         return decode_entities(
             logits,
             start,
             end,
             self._continues_word(token_ids.flat_values),
-            self._transitions if self.tagger.transitions is None else self.tagger.transitions,
+            transitions,
             self.scheme,
             self.temperature if temperature is None else temperature,
         )
+
+    @property
+    def has_counted_transitions(self) -> bool:
+        """Whether `transition_weight` makes a difference."""
+        return self._transitions is not None
 
     def sequence_loss(
         self, logits: tf.Tensor, token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor

@@ -13,7 +13,7 @@ import tensorflow as tf
 from components import progress as console
 from components.trainer.distribution import replica_batch
 from components.trainer.dropout import dropout_scope
-from components.trainer.evaluation import evaluator_of
+from components.trainer.evaluation import evaluator_of, transition_weights
 from components.trainer.loss import pad_rows, token_loss, weights_of_tags
 from components.trainer.loss_scale import SMALLEST, LossScale
 from components.trainer.optimizer import AdamW, Schedule
@@ -102,7 +102,7 @@ def train(
             accumulation_steps=settings.recipe.gradient_accumulation_steps,
             strategy=strategy,
         )
-    evaluate = evaluator_of(text_tagger, corpus.tags)
+    evaluate = evaluator_of(text_tagger, corpus.tags, transition_weights(text_tagger, settings))
     state = TrainingState(state_directory, tagger, optimizer)
     progress = state.restore()
     curves = LearningCurves(log_directory, settings)
@@ -116,8 +116,8 @@ def train(
             progress, plans[progress.epoch], group, corpus.windows, settings, step, optimizer, state, curves
         )
         with optimizer.averaged():
-            report, layer_weights = evaluate(corpus.dev)
-            scores = report.micro.scores()
+            evaluation = evaluate(corpus.dev)
+            scores = evaluation.report.micro.scores()
             tokens = int(corpus.windows.row_splits[-1])
             result = EpochResult(
                 epoch=progress.epoch + 1,
@@ -125,7 +125,8 @@ def train(
                 precision=scores.precision,
                 recall=scores.recall,
                 f1=scores.f1,
-                layer_weights=tuple(layer_weights.tolist()),
+                transition_weight=evaluation.transition_weight,
+                layer_weights=tuple(evaluation.layer_weights.tolist()),
                 tokens_per_second=tokens / max(progress.seconds, 1e-9),
                 seconds=progress.seconds,
             )

@@ -26,6 +26,7 @@ class EpochResult:
         precision: strict, on the dev set.
         recall: strict, on the dev set.
         f1: strict micro F1 on the dev set.
+        transition_weight: the one that gives this F1, chosen on the dev set or set.
         layer_weights: mean weight of each encoder layer over the dev tokens.
         tokens_per_second: training tokens, special ones included, without evaluation.
         seconds: time of the epoch without evaluation.
@@ -36,6 +37,7 @@ class EpochResult:
     precision: float
     recall: float
     f1: float
+    transition_weight: float
     layer_weights: tuple[float, ...]
     tokens_per_second: float
     seconds: float

@@ -169,8 +169,8 @@ def test_the_average_is_what_is_scored_kept_and_exported(corpus, tiny_vocabulary
     text_tagger = make_tagger(tiny_vocabulary, corpus.tags, settings)
     scored = {}
 
-    def evaluator_that_remembers(tagger, tags):
-        evaluate = evaluator_of(tagger, tags)
+    def evaluator_that_remembers(tagger, *arguments):
+        evaluate = evaluator_of(tagger, *arguments)
         return lambda dev: (scored.update(weights(text_tagger)), evaluate(dev))[1]
 
     monkeypatch.setattr(training, "evaluator_of", evaluator_that_remembers)
