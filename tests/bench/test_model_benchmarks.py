@@ -55,6 +55,26 @@ def test_spans_of_the_peer(peer: Any, tags: str, expected: list[list]) -> None:
     assert peer.spans(words, tags.split()) == [[words[a][0], words[b][1], name] for a, b, name in expected]
 
 
+@pytest.mark.parametrize(
+    ("all_pieces", "expected"),
+    [
+        pytest.param(False, [-100, 0, 1, -100, 2, -100], id="the first piece of a word"),
+        pytest.param(True, [-100, 0, 1, 2, 2, -100], id="all pieces"),
+    ],
+)
+def test_labels_of_the_peer(peer: Any, all_pieces: bool, expected: list[int]) -> None:
+    class Encoding(dict):
+        def word_ids(self) -> list[int | None]:
+            return [None, 0, 1, 1, 2, None]
+
+    text = {"text": "ab Cd e", "words": [(0, 2), (3, 5), (6, 7)], "entities": [[3, 7, "x"]]}
+    encoded = peer.encode(
+        text, lambda words, **_: Encoding(input_ids=[1] * 6), ["O", "B-x", "I-x"], all_pieces=all_pieces
+    )
+    assert encoded["labels"] == expected
+    assert encoded["begun"] == [None, 0, 1, None, 2, None]
+
+
 def test_f1_of_the_peer_counts_each_text_by_itself(peer: Any) -> None:
     texts = [{"entities": [[0, 2, "x"]]}, {"entities": [[0, 2, "x"]]}]
     assert peer.f1(texts, [[[0, 2, "x"]], [[0, 2, "y"]]]) == 0.5
