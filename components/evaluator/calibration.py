@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from components.annotated_text import Entity
+from components.evaluator.entity_scores import Counts, Scores
 
 # Equal widths, as Guo et al. 2017 (https://arxiv.org/abs/1706.04599) have them: bins of equal mass would depend on all
 # scores at once and could not be added up.
@@ -55,6 +56,10 @@ class Calibration:
     def predicted(self) -> int:
         """Number of predicted entities."""
         return sum(each.predicted for each in self.bins)
+
+    def scores(self, gold: int) -> Scores:
+        """Returns the strict scores of the predicted entities against so many gold ones."""
+        return Counts(sum(each.true_positive for each in self.bins), self.predicted, gold).scores()
 
     @property
     def expected_calibration_error(self) -> float:

@@ -104,7 +104,7 @@ class EntityCounts(tfma.metrics.Metric):
     """The number of texts, and for every type that occurs its counts and scores; reported, never gated."""
 
     def __init__(self, name: str = TEXTS) -> None:
-        super().__init__(_counts_computations, name=name)
+        super().__init__(functools.partial(_computations, _report_computation, _derive_counts), name=name)
 
 
 class EntityCalibration(tfma.metrics.Metric):
@@ -114,7 +114,7 @@ class EntityCalibration(tfma.metrics.Metric):
     """
 
     def __init__(self, name: str = CALIBRATION_ERROR) -> None:
-        super().__init__(_calibration_computations, name=name)
+        super().__init__(functools.partial(_computations, _calibration_computation, _derive_calibration), name=name)
 
 
 def _score_computations(
@@ -126,40 +126,23 @@ def _score_computations(
     output_names: list[str] | None = None,
     example_weighted: bool = False,
 ) -> list[Any]:
-    del eval_config, output_names, example_weighted  # Each text counts once, whatever weight it carries.
     derive = functools.partial(_derive_score, statistic=statistic, entity_type=entity_type)
-    return _computations(name, model_names, _report_computation, derive)
-
-
-def _counts_computations(
-    name: str,
-    eval_config: tfma.EvalConfig | None = None,
-    model_names: list[str] | None = None,
-    output_names: list[str] | None = None,
-    example_weighted: bool = False,
-) -> list[Any]:
-    del eval_config, output_names, example_weighted
-    return _computations(name, model_names, _report_computation, _derive_counts)
-
-
-def _calibration_computations(
-    name: str,
-    eval_config: tfma.EvalConfig | None = None,
-    model_names: list[str] | None = None,
-    output_names: list[str] | None = None,
-    example_weighted: bool = False,
-) -> list[Any]:
-    del eval_config, output_names, example_weighted
-    return _computations(name, model_names, _calibration_computation, _derive_calibration)
+    return _computations(
+        _report_computation, derive, name, eval_config, model_names, output_names, example_weighted=example_weighted
+    )
 
 
 def _computations(
-    name: str,
-    model_names: list[str] | None,
     sum_computation: Callable[[str], Any],
     derive: Callable[[str, str, dict[Any, Any]], dict[Any, float]],
+    name: str,
+    eval_config: tfma.EvalConfig | None = None,
+    model_names: list[str] | None = None,
+    output_names: list[str] | None = None,
+    example_weighted: bool = False,
 ) -> list[Any]:
-    """Returns, for each model, the sum over all texts and what `derive` makes of it."""
+    """Returns, for each model, the sum over all texts and what `derive` makes of it; TFMA gives the rest by name."""
+    del eval_config, output_names, example_weighted  # Each text counts once, whatever weight it carries.
     return [
         computation
         for model_name in model_names or [""]

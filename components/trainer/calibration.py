@@ -11,7 +11,6 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from components.evaluator.calibration import Calibration
-from components.evaluator.entity_scores import Counts
 
 # Fewer predictions, or fewer right or wrong ones, fit noise.
 LEAST_ENTITIES = 50
@@ -34,11 +33,6 @@ class ScoredEntities:
     scores: np.ndarray
     is_right: np.ndarray
     calibration: Calibration
-
-    def f1(self, gold_count: int) -> float:
-        """Returns the strict F1 against so many gold entities."""
-        right = int(np.sum(self.is_right))
-        return Counts(right, len(self.is_right), gold_count).scores().f1
 
     @property
     def log_loss(self) -> float:

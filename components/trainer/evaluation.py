@@ -65,11 +65,7 @@ def evaluator_of(text_tagger: TextTagger, tags: Sequence[str], weights: Sequence
         weights: the transition weights to try.
     """
     types = entity_types(tags)
-
-    @tf.function(input_signature=[_TOKENS], autograph=False)
-    def classify(token_ids: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
-        output = text_tagger.tag_tokens(token_ids)
-        return output.logits, tf.reduce_sum(output.layer_weights, axis=0)
+    classify = _classifier_of(text_tagger)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None, len(tags)]), *[_TOKENS] * 3, tf.TensorSpec([])],
@@ -102,10 +98,7 @@ def scorer_of(text_tagger: TextTagger, tags: Sequence[str], texts: TokenizedText
     It takes a temperature and a transition weight. The encoder runs once, now: the logits are kept, K floats a token.
     """
     types = entity_types(tags)
-
-    @tf.function(input_signature=[_TOKENS], autograph=False)
-    def classify(token_ids: tf.RaggedTensor) -> tf.Tensor:
-        return text_tagger.tag_tokens(token_ids).logits
+    classify = _classifier_of(text_tagger)
 
     @tf.function(
         input_signature=[
@@ -117,7 +110,7 @@ def scorer_of(text_tagger: TextTagger, tags: Sequence[str], texts: TokenizedText
         *tokens, temperature, weight = arguments
         return _flat(text_tagger.decode(logits, *tokens, temperature=temperature, transition_weight=weight))
 
-    batches = [(gold_of_texts, (classify(tokens[0]), *tokens)) for gold_of_texts, tokens in _batches(texts)]
+    batches = [(gold_of_texts, (classify(tokens[0])[0], *tokens)) for gold_of_texts, tokens in _batches(texts)]
 
     def score(temperature: float, transition_weight: float) -> ScoredEntities:
         calibration, all_scores, right = Calibration(), [np.zeros([0])], []
@@ -133,6 +126,17 @@ def scorer_of(text_tagger: TextTagger, tags: Sequence[str], texts: TokenizedText
         return ScoredEntities(np.concatenate(all_scores), np.array(right, dtype=bool), calibration)
 
     return score
+
+
+def _classifier_of(text_tagger: TextTagger) -> Callable[[tf.RaggedTensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Returns the graph from tokens to logits, float32 [N, K], and summed layer weights, float32 [L]."""
+
+    @tf.function(input_signature=[_TOKENS], autograph=False)
+    def classify(token_ids: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
+        output = text_tagger.tag_tokens(token_ids)
+        return output.logits, tf.reduce_sum(output.layer_weights, axis=0)
+
+    return classify
 
 
 def _batches(texts: TokenizedTexts) -> Iterator[tuple[Sequence[tuple[Entity, ...]], tuple[tf.RaggedTensor, ...]]]:

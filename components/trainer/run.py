@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from components import progress as console
 from components.code_version import code_version, library_versions
-from components.evaluator.entity_scores import Counts, Scores
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
 from components.trainer.calibration import FittedTemperature, ScoredEntities, fit_temperature
@@ -105,7 +104,8 @@ def run_fn(fn_args: Any) -> None:
     )
     text_tagger.tagger = text_tagger.tagger.in_precision(settings.serving_precision)
     calibration = calibrate(text_tagger, settings, assets.tags, splits["dev"])
-    exported = exported_scores(calibration, splits["dev"])
+    # In the precision in which it is exported.
+    exported = calibration.after.scores(splits["dev"].entity_count)
     export(Servable(assets.tokenizer(), text_tagger, assets.tags), fn_args.serving_model_dir)
     max_positions = text_tagger.tagger.encoder_config.max_positions
     write_warm_up(fn_args.serving_model_dir, warm_up_requests(vocabulary, max_positions, settings.serving_warm_up))
@@ -159,7 +159,7 @@ def calibrate(
     score_with = scorer_of(text_tagger, tags, dev)
     weights = transition_weights(text_tagger, settings)
     if len(weights) > 1:
-        f1 = {weight: score_with(1.0, weight).f1(dev.entity_count) for weight in weights}
+        f1 = {weight: score_with(1.0, weight).calibration.scores(dev.entity_count).f1 for weight in weights}
         text_tagger.transition_weight = best_weight(f1)
         console.report("F1 on dev by transition weight: " + ", ".join(f"{key:g}: {f1[key]:.4f}" for key in weights))
     else:
@@ -248,12 +248,6 @@ def build_text_tagger(
         continuation=continuation,
         transitions=None if is_crf else transitions,
     )
-
-
-def exported_scores(calibration: FittedTemperature, dev: TokenizedTexts) -> Scores:
-    """Returns the strict scores of the model in the precision in which it is exported, in which it was calibrated."""
-    right = sum(each.true_positive for each in calibration.after.bins)
-    return Counts(right, calibration.after.predicted, dev.entity_count).scores()
 
 
 def _warm_start(settings: TrainerSettings, text_tagger: TextTagger, assets: TransformAssets) -> TrainerSettings:

@@ -93,7 +93,7 @@ def test_the_weight_is_chosen_that_finds_the_gold_entities(best):
     assert evaluation.transition_weight == best
     assert evaluation.report.micro.scores().f1 == 1.0
     score = scorer_of(text_tagger, TAGS, texts)
-    f1 = {weight: score(1.0, weight).f1(texts.entity_count) for weight in weights}
+    f1 = {weight: score(1.0, weight).calibration.scores(texts.entity_count).f1 for weight in weights}
     assert f1[best] == 1.0
     assert sorted(f1.values())[1] < 1.0
 
