@@ -11,6 +11,10 @@ same sentences, batch by batch in turns, so that a busy machine slows them all.
 The ceiling is the largest speed of a matrix product of the model's own shapes, in turns with the batches; the share of
 it counts the operations that the sentences need (`bench.workloads.forward_flops`), so padding and everything that is
 no matrix product lower it. Processes and cores: run it on a quiet machine, or read ratios only.
+
+With `--device gpu` ours and PyTorch run on the first GPU. Float32 products of both take TensorFloat-32 there, as those
+of TensorFlow do by default, every batch runs once before it is timed, since the first run of a shape loads kernels, and
+the ceiling is not measured.
 """
 
 from __future__ import annotations
@@ -85,18 +89,31 @@ def main() -> None:
     parser.add_argument("--training-sentences", type=int, default=64, help="of the training steps (default: 64)")
     parser.add_argument("--batch", type=int, default=BATCH, help=f"sentences of a batch (default: {BATCH})")
     parser.add_argument("--no-peer", action="store_true", help="ours and the ceiling only")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="of ours and the peer (default: cpu)")
+    parser.add_argument("--peer-python", default=str(PEER_PYTHON), help="interpreter that has PyTorch and transformers")
     parser.add_argument("--threads", type=int, help="threads of the peer; without it, the best of 1 and all cores")
     arguments = parser.parse_args()
+    gpus = tf.config.list_physical_devices("GPU")
+    if bool(gpus) != (arguments.device == "gpu"):
+        parser.error(f"--device {arguments.device}: TensorFlow sees {gpus or 'no GPU'}")
     with contextlib.ExitStack() as stack:
         peer = None
         if not arguments.no_peer:
-            peer = stack.enter_context(_process([str(PEER_PYTHON), str(ROOT / "bench" / "peer_model.py")]))
-            versions = peer({"do": "start", "config": _hugging_face_config(), "tag_count": TAG_COUNT})
+            peer = stack.enter_context(_process([arguments.peer_python, str(ROOT / "bench" / "peer_model.py")]))
+            versions = peer(
+                {
+                    "do": "start",
+                    "config": _hugging_face_config(),
+                    "tag_count": TAG_COUNT,
+                    "device": "cuda" if arguments.device == "gpu" else "cpu",
+                }
+            )
             print(f"PyTorch {versions['torch']}, transformers {versions['transformers']}", end="; ")
             print(f"attention of the peer: {versions['attention']}", end="; ")
-            threads = arguments.threads or _best_threads(peer)
-            peer({"do": "threads", "count": threads})
-            print(f"the peer runs with {threads} threads", end="; ")
+            if arguments.device == "cpu":
+                threads = arguments.threads or _best_threads(peer)
+                peer({"do": "threads", "count": threads})
+                print(f"the peer runs with {threads} threads", end="; ")
         print(f"TensorFlow {tf.__version__}; {machine()}\n", flush=True)
         if "tag" in arguments.parts:
             _print_workloads(arguments)
@@ -125,22 +142,29 @@ def tagging(arguments: argparse.Namespace, peer: Callable[[dict], dict] | None) 
                     {"do": "tag", "lengths": lengths.tolist(), "precision": precision}
                 )["seconds"]
             batches = in_batches(WORKLOADS[workload].lengths(count), arguments.batch)
-            turns = take_turns(contestants, batches, _ceilings(precision, peer))
+            if arguments.device == "cpu":
+                turns = take_turns(contestants, batches, _ceilings(precision, peer))
+            else:
+                turns = take_turns(contestants, batches, {}, warm_up=len(batches))
             tokens = sum(int(batch.sum()) for batch in batches)
             flops = sum(forward_flops(BERT_BASE, batch, tag_count=TAG_COUNT) for batch in batches)
             ceiling = {name: max(speeds) for name, speeds in turns.ceilings.items()}
-            best = max(ceiling.values())
+            best = max(ceiling.values(), default=None)
             total = {name: sum(seconds) for name, seconds in turns.seconds.items()}
             cells = [workload, precision, f"{tokens / total['ours']:,.0f}"]
-            target = TARGETS.get((workload, precision), "")
+            target = TARGETS.get((workload, precision), "") if arguments.device == "cpu" else ""
             if peer is None:
-                cells += ["", "", target, f"{flops / total['ours'] / ceiling['TensorFlow']:.2f}", ""]
+                cells += ["", ""]
             else:
-                cells += [f"{tokens / total['peer']:,.0f}", f"{total['peer'] / total['ours']:.2f}", target]
-                cells += [f"{flops / total[name] / best:.2f}" for name in ("ours", "peer")]
+                cells += [f"{tokens / total['peer']:,.0f}", f"{total['peer'] / total['ours']:.2f}"]
+            cells.append(target)
+            for name in ("ours", "peer"):
+                measured = best is not None and name in total
+                cells.append(f"{flops / total[name] / best:.2f}" if measured else "")
             print(f"| {' | '.join(cells)} |", flush=True)
             speeds = ", ".join(f"{name} {speed / 1e9:.1f}" for name, speed in ceiling.items())
-            notes.append(f"{workload}, {precision}: ceiling in GFLOP/s: {speeds}")
+            if speeds:
+                notes.append(f"{workload}, {precision}: ceiling in GFLOP/s: {speeds}")
     print("\n" + "\n".join(f"- {note}" for note in notes), flush=True)
 
 
@@ -151,7 +175,7 @@ def training(arguments: argparse.Namespace, peer: Callable[[dict], dict] | None)
         contestants["peer"] = lambda lengths: peer({"do": "train", "lengths": lengths.tolist()})["seconds"]
     lengths = WORKLOADS["heavy-tailed"].lengths(arguments.sentences)[: arguments.training_sentences]
     batches = in_batches(lengths, TRAINING_BATCH)
-    turns = take_turns(contestants, batches, {})
+    turns = take_turns(contestants, batches, {}, warm_up=1 if arguments.device == "cpu" else len(batches))
     tokens = sum(int(batch.sum()) for batch in batches)
     print(f"\n| training step, heavy-tailed, {TRAINING_BATCH} sentences, float32 | tokens/s | ours / peer | target |")
     print("|---|---|---|---|")
@@ -194,14 +218,19 @@ def seed(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
 
 def take_turns(
-    contestants: dict[str, TimeBatch], batches: list[np.ndarray], ceilings: dict[str, Callable[[], float]]
+    contestants: dict[str, TimeBatch],
+    batches: list[np.ndarray],
+    ceilings: dict[str, Callable[[], float]],
+    *,
+    warm_up: int = 1,
 ) -> Turns:
     """Times every contestant on every batch, one after another, and the ceilings between batches.
 
-    The first batch is given to each once before, so that neither tracing nor first allocations count.
+    The first `warm_up` batches are given to each before, so that neither tracing nor first allocations count.
     """
     for time_batch in contestants.values():
-        time_batch(batches[0])
+        for batch in batches[:warm_up]:
+            time_batch(batch)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     speeds: dict[str, list[float]] = {name: [] for name in ceilings}
     for batch in batches:
