@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
-
-from components.settings import SettingsError
-from components.tags import OUTSIDE
 
 # Marks positions without a loss: [CLS], [SEP], and tokens whose tag counts in another window.
 NO_TAG = -1
@@ -57,50 +52,18 @@ def pad_rows(token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor, *
     )
 
 
-def token_loss(
-    logits: tf.Tensor, tag_ids: tf.Tensor, *, label_smoothing: float = 0.0, tag_weights: np.ndarray | None = None
-) -> tuple[tf.Tensor, tf.Tensor]:
+def token_loss(logits: tf.Tensor, tag_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums the cross-entropy over the positions that carry a tag.
 
     Args:
         logits: float32 [N, K].
         tag_ids: int32 [N], `NO_TAG` where a position does not count.
-        label_smoothing: the target of a position is `1 - label_smoothing` on its tag and `label_smoothing / K` on every
-            tag (Szegedy et al., https://arxiv.org/abs/1512.00567).
-        tag_weights: float32 [K], how often a position counts, by its tag; None counts each once.
 
     Returns:
-        The weighted sum of -log softmax(logits)[tag], float32 [], and the sum of the weights, float32 []: the loss is
-        their quotient, also over several batches.
+        The sum of -log softmax(logits)[tag] and the number of positions, float32 []: the loss is their quotient, also
+        over several batches.
     """
-    tags = tf.maximum(tag_ids, 0)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tags, logits=logits)
-    if label_smoothing:
-        uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
-    weights = tf.ones_like(losses) if tag_weights is None else tf.gather(tf.constant(tag_weights, tf.float32), tags)
-    weights = tf.where(tf.not_equal(tag_ids, NO_TAG), weights, 0.0)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.maximum(tag_ids, 0), logits=logits)
+    counts = tf.not_equal(tag_ids, NO_TAG)
     # The zeros of a position that does not count must not meet a loss that is infinite.
-    return tf.reduce_sum(tf.where(weights > 0.0, weights * losses, 0.0)), tf.reduce_sum(weights)
-
-
-def weights_of_tags(class_weights: Mapping[str, float], tags: Sequence[str]) -> np.ndarray | None:
-    """Returns the weight of each tag in the loss, float32 [K]; None if all weigh the same.
-
-    Args:
-        class_weights: entity type or "O" -> weight; tags of others weigh 1.
-        tags: O, B-x, I-x, .. in id order.
-
-    Raises:
-        SettingsError: a name is no entity type of the corpus.
-    """
-    classes = [tag if tag == OUTSIDE else tag[2:] for tag in tags]
-    unknown = sorted(class_weights.keys() - set(classes))
-    if unknown:
-        raise SettingsError(
-            f"trainer.recipe.class_weights: {', '.join(unknown)} is no entity type of the corpus; expected "
-            f"{', '.join(sorted(set(classes)))}"
-        )
-    if not class_weights:
-        return None
-    return np.array([class_weights.get(name, 1.0) for name in classes], np.float32)
+    return tf.reduce_sum(tf.where(counts, losses, 0.0)), tf.reduce_sum(tf.cast(counts, tf.float32))

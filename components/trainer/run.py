@@ -25,7 +25,6 @@ from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
 from components.trainer.evaluation import best_weight, scorer_of, transition_weights
-from components.trainer.loss import weights_of_tags
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -62,7 +61,6 @@ def run_fn(fn_args: Any) -> None:
     started = time.monotonic()
     settings = _with_digest(parse_settings(TrainerSettings, fn_args.custom_config, "trainer"))
     assets = read_assets(fn_args.transform_graph_path)
-    weights_of_tags(settings.recipe.class_weights, assets.tags)  # refuses unknown names before anything is read
     splits = {
         name: read_texts(files, split=name)
         for name, files in (("train", fn_args.train_files), ("dev", fn_args.eval_files))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Literal
 
 from components.settings import check
@@ -84,8 +83,6 @@ class RecipeSettings:
             embeddings get one factor more than the lowest layer, fusion and classifier none. 1 is off.
         frozen_layers: how many of the lowest encoder layers keep their weights, the embeddings too; 0 freezes the
             embeddings only, null nothing.
-        label_smoothing: share of each tag's probability that the loss spreads evenly over all tags.
-        class_weights: entity type or "O" -> weight of its tokens in the mean of the loss; others weigh 1.
         gradient_accumulation_steps: batches whose gradients make one step: the same as batches of so many times
             `batch_tokens`, in the memory of one.
         ema_decay: decay of an exponential moving average of the weights, which is then what is scored on the dev set
@@ -97,8 +94,6 @@ class RecipeSettings:
 
     layerwise_learning_rate_decay: float = 1.0
     frozen_layers: int | None = None
-    label_smoothing: float = 0.0
-    class_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     gradient_accumulation_steps: int = 1
     ema_decay: float = 0.0
 
@@ -107,9 +102,6 @@ class RecipeSettings:
         check(0 < decay <= 1, "recipe.layerwise_learning_rate_decay", "a number above 0 and at most 1", decay)
         frozen = self.frozen_layers
         check(frozen is None or frozen >= 0, "recipe.frozen_layers", "0 or more layers, or null", frozen)
-        check(0 <= self.label_smoothing < 1, "recipe.label_smoothing", "at least 0 and below 1", self.label_smoothing)
-        for name, weight in self.class_weights.items():
-            check(0 < weight <= 1000, f"recipe.class_weights.{name}", "a number above 0 and at most 1000", weight)
         steps = self.gradient_accumulation_steps
         check(steps > 0, "recipe.gradient_accumulation_steps", "a positive number", steps)
         check(0 <= self.ema_decay < 1, "recipe.ema_decay", "at least 0 and below 1", self.ema_decay)
@@ -203,17 +195,6 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         check(self.encoder is None or bool(self.encoder), "encoder", "a folder or null", self.encoder)
-        token_options = {
-            "label_smoothing": self.recipe.label_smoothing,
-            "class_weights": dict(self.recipe.class_weights),
-        }
-        for name, value in token_options.items():
-            check(
-                self.decoder == "softmax" or not value,
-                f"recipe.{name}",
-                'nothing with the decoder "crf", whose loss is of whole sequences',
-                value,
-            )
         check(
             self.decoder == "softmax" or self.loss == "masked",
             "decoder",

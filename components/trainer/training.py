@@ -14,7 +14,7 @@ from components import progress as console
 from components.trainer.distribution import replica_batch
 from components.trainer.dropout import dropout_scope
 from components.trainer.evaluation import evaluator_of, transition_weights
-from components.trainer.loss import pad_rows, token_loss, weights_of_tags
+from components.trainer.loss import pad_rows, token_loss
 from components.trainer.loss_scale import SMALLEST, LossScale
 from components.trainer.optimizer import AdamW, Schedule
 from components.trainer.settings import TrainerSettings
@@ -83,12 +83,7 @@ def train(
     tagger = text_tagger.tagger
     padded_length = settings.window_size(tagger.encoder_config.max_positions)[0] if settings.loss == "seed" else None
     plans = [_plan(corpus.windows, settings, epoch, padded_length) for epoch in range(settings.epochs)]
-    if tagger.transitions is None:
-        loss = single_token_loss(
-            settings.recipe.label_smoothing, weights_of_tags(settings.recipe.class_weights, corpus.tags)
-        )
-    else:
-        loss = text_tagger.sequence_loss
+    loss = single_token_loss if tagger.transitions is None else text_tagger.sequence_loss
     strategy = strategy or tf.distribute.get_strategy()
     group = settings.recipe.gradient_accumulation_steps * strategy.num_replicas_in_sync
     with strategy.scope():
@@ -171,7 +166,7 @@ def train_step(
         accumulation_steps: the most batches that one replica takes one after another.
         strategy: in whose scope model and optimizer were made; None for one device.
     """
-    loss = loss or single_token_loss()
+    loss = loss or single_token_loss
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     variables = optimizer.trained
@@ -263,15 +258,11 @@ def train_step(
     return step
 
 
-def single_token_loss(label_smoothing: float = 0.0, tag_weights: np.ndarray | None = None) -> Loss:
-    """Returns the loss of each token by itself; see `token_loss`."""
-
-    def loss(
-        logits: tf.Tensor, token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return token_loss(logits, tag_ids, label_smoothing=label_smoothing, tag_weights=tag_weights)
-
-    return loss
+def single_token_loss(
+    logits: tf.Tensor, token_ids: tf.Tensor, row_lengths: tf.Tensor, tag_ids: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the loss of a batch, each token by itself, and its weight; see `token_loss`."""
+    return token_loss(logits, tag_ids)
 
 
 class LearningCurves:

@@ -51,7 +51,7 @@ class Progress:
         epoch: the current epoch, from 0; epochs before it are done.
         batch: batches done within the epoch.
         loss_sum: cross-entropy summed over the tokens of these batches.
-        loss_weight: number of these tokens, each counted by its class weight.
+        loss_weight: number of these tokens.
         seconds: training time spent on these batches.
         history: the epochs done.
     """

@@ -15,6 +15,9 @@ from components.trainer.settings import RandomEncoderSettings, TrainerSettings
 from components.transform.tokenizer import Tokenizer
 from components.transform.vocabulary import Vocabulary
 
+# The tests compare float32 results; on a GPU TensorFlow would round the operands of products to ten bits.
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
 ANNOTATED = (
     ("张三在北京工作。", ((0, 2, "PER"), (3, 5, "LOC"))),
     ("李四的朋友王五在上海", ((0, 2, "PER"), (5, 7, "PER"), (8, 10, "LOC"))),

@@ -118,12 +118,6 @@ def test_unknown_settings_are_refused(training_arguments):
         run_fn(training_arguments)
 
 
-def test_a_class_weight_of_no_entity_type_is_refused(training_arguments):
-    training_arguments.custom_config["recipe"] = {"class_weights": {"ORG": 2.0}}
-    with pytest.raises(SettingsError, match=r"trainer\.recipe\.class_weights: ORG is no entity type"):
-        run_fn(training_arguments)
-
-
 def test_a_folder_that_is_no_encoder_is_refused(training_arguments, tmp_path):
     training_arguments.custom_config["encoder"] = str(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="nowhere: there is no such folder"):

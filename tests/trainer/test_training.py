@@ -83,8 +83,6 @@ def test_the_loss_of_the_seed_trains_too(training_arguments, tiny_vocabulary, ti
 EVERYTHING = RecipeSettings(
     layerwise_learning_rate_decay=0.8,
     frozen_layers=0,
-    label_smoothing=0.1,
-    class_weights={"O": 0.5},
     gradient_accumulation_steps=2,
     ema_decay=0.9,
 )
