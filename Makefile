@@ -4,6 +4,8 @@
 
 PYTHON := .venv/bin/python
 SOURCES := components pipeline schemas serving kubeflow tests examples bench scripts setup.py
+# Each holds TensorFlow; more than the cores make nothing faster.
+TEST_PROCESSES ?= 2
 # Bytecode must be written: importing tfx without it takes 30 s instead of 10.
 unexport PYTHONDONTWRITEBYTECODE
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -20,7 +22,7 @@ demo: setup  ## Run the pipeline on the bundled corpus, serve the model and tag 
 
 test: setup  ## Lint, type check and run every test.
 	@$(MAKE) --no-print-directory lint typecheck
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 lint: setup  ## Check style with ruff.
 	$(PYTHON) -m ruff check $(wildcard $(SOURCES))
