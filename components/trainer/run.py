@@ -25,6 +25,7 @@ from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
 from components.trainer.evaluation import best_weight, scorer_of, transition_weights
+from components.trainer.pieces import continuation_tokens, counted_pieces, has_whole_words
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -34,12 +35,8 @@ from components.trainer.training_data import TokenizedTexts, TrainingDataError, 
 from components.trainer.warm_start import load_version, newest_version
 from components.trainer.warm_up import warm_up_requests, write_warm_up
 from components.transform.assets import TransformAssets, read_assets
-from components.transform.vocabulary import Vocabulary
 
 TRAINING_REPORT = "training.json"
-
-# One entity in a hundred that begins or ends inside a word may be a slip of annotators; more are the language's way.
-GREATEST_SHARE_INSIDE_WORDS = 0.01
 
 
 def run_fn(fn_args: Any) -> None:
@@ -68,25 +65,36 @@ def run_fn(fn_args: Any) -> None:
     for name, texts in splits.items():
         check_texts(texts, assets.tags, split=name)
 
-    whole_words = settings.whole_words
     continuation = continuation_tokens(assets.vocabulary)
-    if whole_words is None:
-        whole_words = share_inside_words(splits["train"], continuation) <= GREATEST_SHARE_INSIDE_WORDS
+    whole_words = has_whole_words(settings, splits["train"], continuation)
+    counted = counted_pieces(settings, splits["train"])
     transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
     strategy = training_strategy(settings.distribution)
     with strategy.scope():
-        text_tagger = build_text_tagger(settings, assets, continuation if whole_words else None, transitions)
+        text_tagger = build_text_tagger(
+            settings,
+            assets,
+            continuation if whole_words else None,
+            transitions,
+            by_first_token=counted is not None,
+        )
     if settings.warm_start is not None:
         settings = _warm_start(settings, text_tagger, assets)
     window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
     vocabulary = assets.vocabulary
     windows = training_windows(
-        splits["train"], cls_id=vocabulary.cls_id, sep_id=vocabulary.sep_id, window=window, overlap=overlap
+        splits["train"],
+        cls_id=vocabulary.cls_id,
+        sep_id=vocabulary.sep_id,
+        window=window,
+        overlap=overlap,
+        counted=counted,
     )
     console.report(
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "
         f"{len(windows.lengths):,} windows of at most {window} tokens, {len(windows.token_ids):,} tokens; "
-        f"entities {'are whole words' if whole_words else 'may end inside words'}"
+        f"entities {'are whole words' if whole_words else 'may end inside words'}, "
+        f"{'all word pieces count' if counted is None else 'word pieces after whitespace count'}"
     )
     fingerprint = training_fingerprint(settings, assets, splits, replicas=strategy.num_replicas_in_sync)
     state_directory = os.path.join(
@@ -124,6 +132,7 @@ def run_fn(fn_args: Any) -> None:
         "window": window,
         "window_overlap": overlap,
         "whole_words": whole_words,
+        "counted_pieces": "all" if counted is None else "after_whitespace",
         "splits": {
             name: {
                 "texts": len(texts),
@@ -208,6 +217,8 @@ def build_text_tagger(
     assets: TransformAssets,
     continuation: tuple[bool, ...] | None,
     transitions: np.ndarray,
+    *,
+    by_first_token: bool,
 ) -> TextTagger:
     """Returns the tagger with its initial weights: random ones, or those of the encoder's folder.
 
@@ -244,6 +255,7 @@ def build_text_tagger(
         window=window,
         overlap=overlap,
         continuation=continuation,
+        by_first_token=by_first_token,
         transitions=None if is_crf else transitions,
     )
 
@@ -260,11 +272,6 @@ def _warm_start(settings: TrainerSettings, text_tagger: TextTagger, assets: Tran
     return dataclasses.replace(settings, warm_start=version.name)
 
 
-def continuation_tokens(vocabulary: Vocabulary) -> tuple[bool, ...]:
-    """Returns, for each token of the vocabulary, whether it continues a word."""
-    return tuple(token.startswith("##") and len(token) > 2 for token in vocabulary.tokens)
-
-
 def training_transitions(texts: TokenizedTexts, tag_count: int, continuation: tuple[bool, ...] | None) -> np.ndarray:
     """Returns the scores of tag sequences, float32 [K+1, K+1], of whole words or of pieces, as decoded."""
     if continuation is None:
@@ -272,18 +279,6 @@ def training_transitions(texts: TokenizedTexts, tag_count: int, continuation: tu
     begins_word = ~np.array(continuation)[texts.token_ids]
     words_before = np.concatenate([[0], np.cumsum(begins_word)])
     return transition_scores(texts.tag_ids[begins_word], words_before[texts.row_splits], tag_count)
-
-
-def share_inside_words(texts: TokenizedTexts, continuation: tuple[bool, ...]) -> float:
-    """Returns the share of entities that begin or end inside a word, counted on their tags.
-
-    Example: over the pieces 서울 ##에서 the tags B-LOC O are an entity that ends inside a word.
-    """
-    inside = np.array(continuation)[texts.token_ids]
-    previous = np.concatenate([[0], texts.tag_ids[:-1]])
-    begins = texts.tag_ids % 2 == 1
-    ends = (texts.tag_ids == 0) & (previous != 0)
-    return int(np.sum(inside & (begins | ends))) / max(texts.entity_count, 1)
 
 
 def training_fingerprint(

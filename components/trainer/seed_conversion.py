@@ -17,7 +17,7 @@ from components.trainer.checkpoint_google_research import checkpoint_shapes, loa
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_directory import check_vocabulary_size
 from components.trainer.label_scheme import LabelError, LabelScheme, label_scheme
-from components.trainer.run import continuation_tokens
+from components.trainer.pieces import continuation_tokens
 from components.trainer.servable import Servable, export
 from components.trainer.settings import ServingWarmUpSettings, TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -83,6 +83,7 @@ def convert(model: SeedModel, serving_directory: str | os.PathLike[str], name: s
                 "window": window,
                 "window_overlap": overlap,
                 "whole_words": scheme.has_continuation_label,
+                "counted_pieces": "all",
                 "labels": list(scheme.labels),
             },
             tokenizer={

@@ -147,6 +147,9 @@ class TrainerSettings:
             the seed's loss, which counts every position.
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
+        counted_pieces: whose tags count in the loss: those of "all" word pieces, or of those that begin a text or stand
+            "after_whitespace", as annotators of CoNLL files saw words; None decides by the training texts: the latter
+            if the loss is of single pieces and at most one entity in a hundred begins or ends where no whitespace is.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
             decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. None takes
             what gives the best F1 on the dev set. The transitions of "crf" start from the frequencies, times this; None
@@ -186,6 +189,7 @@ class TrainerSettings:
     window: int | None = None
     window_overlap: int | None = None
     whole_words: bool | None = None
+    counted_pieces: Literal["all", "after_whitespace"] | None = None
     transition_weight: float | None = None
     early_stopping_epochs: int | None = None
     checkpoint_directory: str | None = None
@@ -200,6 +204,12 @@ class TrainerSettings:
             "decoder",
             '"softmax" with the loss "seed", which scores every position by itself',
             self.decoder,
+        )
+        check(
+            self.counted_pieces != "after_whitespace" or (self.decoder == "softmax" and self.loss == "masked"),
+            "counted_pieces",
+            '"all" or null with the decoder "crf" and the loss "seed", whose losses are of whole sequences',
+            self.counted_pieces,
         )
         check(self.epochs > 0, "epochs", "a positive number", self.epochs)
         for name in ("learning_rate", "head_learning_rate"):

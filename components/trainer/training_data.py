@@ -75,8 +75,8 @@ class TrainingWindows:
     Attributes:
         row_splits: int64 [W+1], window i has the tokens row_splits[i] to row_splits[i+1].
         token_ids: int32 [N], with [CLS] and [SEP].
-        tag_ids: int32 [N], `NO_TAG` at [CLS], [SEP] and tokens that count in another window, so that every token of a
-            text counts exactly once.
+        tag_ids: int32 [N], `NO_TAG` at [CLS], [SEP], tokens that count in another window, so that every token of a text
+            counts at most once, and tokens that do not count at all.
     """
 
     row_splits: np.ndarray
@@ -165,12 +165,25 @@ def read_texts(file_patterns: Sequence[str], *, split: str) -> TokenizedTexts:
     )
 
 
-def training_windows(texts: TokenizedTexts, *, cls_id: int, sep_id: int, window: int, overlap: int) -> TrainingWindows:
-    """Cuts texts into the windows that serving cuts them into, see `cut_windows`."""
+def training_windows(
+    texts: TokenizedTexts, *, cls_id: int, sep_id: int, window: int, overlap: int, counted: np.ndarray | None = None
+) -> TrainingWindows:
+    """Cuts texts into the windows that serving cuts them into, see `cut_windows`.
+
+    Args:
+        texts: of the train split.
+        cls_id: of [CLS].
+        sep_id: of [SEP].
+        window: tokens of a window at most.
+        overlap: tokens that neighbouring windows share.
+        counted: bool [tokens], whose tags count in the loss; None takes all.
+    """
     ragged = tf.RaggedTensor.from_row_splits(texts.token_ids, texts.row_splits)
     windows = cut_windows(ragged, cls_id=cls_id, sep_id=sep_id, window=window, overlap=overlap)
     tag_ids = np.full(windows.token_ids.shape, NO_TAG, np.int32)
-    tag_ids[windows.token_position.numpy()] = texts.tag_ids
+    tag_ids[windows.token_position.numpy()] = (
+        texts.tag_ids if counted is None else np.where(counted, texts.tag_ids, NO_TAG)
+    )
     row_splits = np.concatenate([[0], np.cumsum(windows.row_lengths.numpy(), dtype=np.int64)])
     return TrainingWindows(row_splits, windows.token_ids.numpy(), tag_ids)
 

@@ -39,6 +39,7 @@ TRAINING = {
     "window": 512,
     "window_overlap": 128,
     "whole_words": True,
+    "counted_pieces": "all",
     "splits": {},
     "best_epoch": 2,
     "epochs": [

@@ -6,16 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from components.annotated_text import Entity
 from components.settings import SettingsError
 from components.trainer.checkpoint_error import CheckpointError
-from components.trainer.run import run_fn, share_inside_words
-from components.trainer.training_data import TokenizedTexts, TrainingDataError
+from components.trainer.run import run_fn
+from components.trainer.training_data import TrainingDataError
 from components.trainer.warm_up import WARM_UP_FILE
 
 
@@ -28,7 +26,7 @@ def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
     assert len(report["epochs"]) == 8
     assert report["epochs"][report["best_epoch"] - 1]["f1"] == max(epoch["f1"] for epoch in report["epochs"]) > 0.8
     assert report["splits"]["train"] == {"texts": 24, "tokens": 140, "entities": 32, "unaligned": 0}
-    assert report["whole_words"] is True
+    assert (report["whole_words"], report["counted_pieces"]) == (True, "all")
     assert report["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     assert (report["tokenizer"]["lower_case"], report["libraries"]["tensorflow"]) == (True, tf.__version__)
     records = tf.data.TFRecordDataset(f"{training_arguments.serving_model_dir}/{WARM_UP_FILE}")
@@ -112,6 +110,13 @@ def test_a_split_without_entities_is_refused(training_arguments, transformed_exa
         run_fn(training_arguments)
 
 
+def test_a_model_of_the_pieces_after_whitespace_goes_by_them(training_arguments):
+    training_arguments.custom_config |= {"counted_pieces": "after_whitespace", "epochs": 1}
+    run_fn(training_arguments)
+    report = json.loads((Path(training_arguments.model_run_dir) / "training.json").read_text(encoding="utf-8"))
+    assert report["counted_pieces"] == "after_whitespace"
+
+
 def test_unknown_settings_are_refused(training_arguments):
     training_arguments.custom_config["epoch"] = 3
     with pytest.raises(SettingsError, match=r"trainer\.epoch: unknown setting"):
@@ -129,25 +134,3 @@ def test_an_encoder_that_changed_since_the_pipeline_was_built_is_refused(trainin
     training_arguments.custom_config |= {"encoder": str(tmp_path / "encoder"), "encoder_digest": "0" * 64}
     with pytest.raises(CheckpointError, match=r"encoder: the folder has changed since the pipeline was built"):
         run_fn(training_arguments)
-
-
-@pytest.mark.parametrize(
-    ("tag_ids", "share"),
-    [
-        pytest.param([1, 2, 0], 0.0, id="over the word"),
-        pytest.param([1, 0, 0], 1.0, id="ends inside"),
-        pytest.param([0, 1, 0], 1.0, id="begins inside"),
-        pytest.param([0, 0, 1], 0.0, id="another word"),
-    ],
-)
-def test_entities_inside_words_are_counted(tag_ids, share):
-    texts = TokenizedTexts(
-        row_splits=np.array([0, 3]),
-        token_ids=np.array([0, 1, 0]),  # word, ##piece, word
-        token_start=np.array([0, 1, 2]),
-        token_end=np.array([1, 2, 3]),
-        tag_ids=np.array(tag_ids),
-        entities=((Entity(0, 1, "LOC"),),),
-        unaligned=0,
-    )
-    assert share_inside_words(texts, (False, True)) == share

@@ -57,6 +57,13 @@ def test_every_tag_counts_once(training_arguments):
     assert np.all(windows.tag_ids[windows.row_splits[:-1]] == NO_TAG), "[CLS] has a tag"
 
 
+def test_tags_that_do_not_count_are_left_out(training_arguments):
+    texts = read_texts(training_arguments.train_files, split="train")
+    counted = np.arange(len(texts.tag_ids)) % 3 == 0
+    windows = training_windows(texts, cls_id=2, sep_id=3, window=7, overlap=2, counted=counted)
+    assert windows.tag_ids[windows.tag_ids != NO_TAG].tolist() == texts.tag_ids[counted].tolist()
+
+
 def test_a_batch_holds_its_windows(training_arguments):
     texts = read_texts(training_arguments.eval_files, split="dev")
     windows = training_windows(texts, cls_id=2, sep_id=3, window=32, overlap=2)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from components.annotated_text import Entity
+from components.trainer.pieces import counted_pieces, follow_directly, has_whole_words
+from components.trainer.settings import TrainerSettings
+from components.trainer.training_data import TokenizedTexts
+
+CONTINUATION = (False, True)
+
+
+def _texts(
+    spans: list[list[tuple[int, int]]], tag_ids: list[int], token_ids: list[int] | None = None
+) -> TokenizedTexts:
+    starts, ends = zip(*(span for text in spans for span in text), strict=True)
+    return TokenizedTexts(
+        row_splits=np.cumsum([0, *map(len, spans)]),
+        token_ids=np.array(token_ids or [0] * len(starts)),
+        token_start=np.array(starts),
+        token_end=np.array(ends),
+        tag_ids=np.array(tag_ids),
+        entities=(*[(Entity(0, 1, "LOC"),) * tag_ids.count(1)], *[()] * (len(spans) - 1)),
+        unaligned=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("tag_ids", "whole"),
+    [
+        pytest.param([1, 2, 0], True, id="over the word"),
+        pytest.param([1, 0, 0], False, id="ends inside"),
+        pytest.param([0, 1, 0], False, id="begins inside"),
+        pytest.param([0, 0, 1], True, id="another word"),
+    ],
+)
+def test_whole_words(tag_ids, whole):
+    texts = _texts([[(0, 1), (1, 2), (3, 4)]], tag_ids, token_ids=[0, 1, 0])  # word, ##piece, word
+    assert has_whole_words(TrainerSettings(), texts, CONTINUATION) is whole
+    assert has_whole_words(TrainerSettings(whole_words=not whole), texts, CONTINUATION) is not whole
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        pytest.param([[(0, 1), (1, 5), (5, 9), (10, 11)]], [False, True, True, False], id="@paulwalk :"),
+        pytest.param([[(0, 2), (3, 4), (4, 5)]], [False, False, True], id="in U.S without its end"),
+        pytest.param([[(0, 1), (1, 2)], [], [(2, 3), (3, 4)]], [False, True, False, True], id="three texts"),
+        pytest.param([[(0, 4)], [(4, 6)]], [False, False], id="a text begins where the one before ends"),
+        pytest.param([[(0, 1)], []], [False], id="nothing after it"),
+    ],
+)
+def test_pieces_follow_directly(spans, expected):
+    count = sum(map(len, spans))
+    assert follow_directly(_texts(spans, [0] * count)).tolist() == expected
+
+
+ENGLISH = [[(0, 1), (1, 5), (6, 10), (10, 11)]]  # @paul Rome.
+AFTER_WHITESPACE = {"counted_pieces": "after_whitespace"}
+CHINESE = [[(0, 1), (1, 2), (2, 3), (3, 4)]]
+
+
+@pytest.mark.parametrize(
+    ("spans", "tag_ids", "settings", "expected"),
+    [
+        pytest.param(ENGLISH, [0, 0, 1, 2], {}, [True, False, True, False], id="entities end at whitespace"),
+        pytest.param(ENGLISH, [0, 0, 1, 0], {}, None, id="an entity ends before a full stop"),
+        pytest.param(ENGLISH, [0, 1, 0, 0], {}, None, id="an entity begins after @"),
+        pytest.param(CHINESE, [0, 1, 2, 0], {}, None, id="no whitespace"),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {"counted_pieces": "all"}, None, id="all wanted"),
+        pytest.param(
+            CHINESE, [0, 1, 2, 0], {"counted_pieces": "first"}, [True, False, False, False], id="first wanted"
+        ),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {"decoder": "crf"}, None, id="loss of sequences"),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {"loss": "seed"}, None, id="loss of the seed"),
+    ],
+)
+def test_counted_pieces(spans, tag_ids, settings, expected):
+    counted = counted_pieces(TrainerSettings(**settings), _texts(spans, tag_ids))
+    assert (None if counted is None else counted.tolist()) == expected
