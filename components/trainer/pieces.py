@@ -28,10 +28,10 @@ def has_whole_words(settings: TrainerSettings, texts: TokenizedTexts, continuati
 
 
 def counted_pieces(settings: TrainerSettings, texts: TokenizedTexts) -> np.ndarray | None:
-    """Returns which pieces count in the loss, bool [pieces]: those after whitespace; None if all do.
+    """Returns which pieces count in the loss, bool [pieces]: those after whitespace and those of entities; None if all do.
 
-    As the settings say; if they say nothing, those after whitespace where entities begin and end at whitespace and the
-    loss is of single pieces.
+    As the settings say; if they say nothing, not all where entities begin and end at whitespace and the loss is of
+    single pieces. Those of entities count everywhere: that `U.S.` is a place says that each of its four pieces is.
     """
     directly = follow_directly(texts)
     choice = settings.counted_pieces
@@ -39,7 +39,7 @@ def counted_pieces(settings: TrainerSettings, texts: TokenizedTexts) -> np.ndarr
         by_piece = settings.decoder == "softmax" and settings.loss == "masked"
         at_whitespace = share_inside(texts, directly) <= GREATEST_SHARE_INSIDE
         choice = "after_whitespace" if by_piece and at_whitespace else "all"
-    return None if choice == "all" else ~directly
+    return None if choice == "all" else ~directly | (texts.tag_ids != 0)
 
 
 def follow_directly(texts: TokenizedTexts) -> np.ndarray:
