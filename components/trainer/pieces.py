@@ -28,7 +28,7 @@ def has_whole_words(settings: TrainerSettings, texts: TokenizedTexts, continuati
 
 
 def counted_pieces(settings: TrainerSettings, texts: TokenizedTexts) -> np.ndarray | None:
-    """Returns which pieces count in the loss, bool [pieces]: those after whitespace and those of entities; None if all do.
+    """Returns which pieces count in the loss, bool [pieces]: of entities and after whitespace; None if all do.
 
     As the settings say; if they say nothing, not all where entities begin and end at whitespace and the loss is of
     single pieces. Those of entities count everywhere: that `U.S.` is a place says that each of its four pieces is.

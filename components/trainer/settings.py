@@ -147,9 +147,10 @@ class TrainerSettings:
             the seed's loss, which counts every position.
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
-        counted_pieces: whose tags count in the loss: those of "all" word pieces, or of those that begin a text or stand
-            "after_whitespace", as annotators of CoNLL files saw words; None decides by the training texts: the latter
-            if the loss is of single pieces and at most one entity in a hundred begins or ends where no whitespace is.
+        counted_pieces: whose tags count in the loss: those of "all" word pieces, or of entities and of pieces that
+            begin a text or stand "after_whitespace": annotators of CoNLL files marked whole words and said nothing of
+            the parts of a word that is no entity. None decides by the training texts: the latter if the loss is of
+            single pieces and at most one entity in a hundred begins or ends where no whitespace is.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
             decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. None takes
             what gives the best F1 on the dev set. The transitions of "crf" start from the frequencies, times this; None

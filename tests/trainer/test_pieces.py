@@ -64,14 +64,12 @@ CHINESE = [[(0, 1), (1, 2), (2, 3), (3, 4)]]
 @pytest.mark.parametrize(
     ("spans", "tag_ids", "settings", "expected"),
     [
-        pytest.param(ENGLISH, [0, 0, 1, 2], {}, [True, False, True, False], id="entities end at whitespace"),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {}, [True, False, True, True], id="entities end at whitespace"),
         pytest.param(ENGLISH, [0, 0, 1, 0], {}, None, id="an entity ends before a full stop"),
         pytest.param(ENGLISH, [0, 1, 0, 0], {}, None, id="an entity begins after @"),
         pytest.param(CHINESE, [0, 1, 2, 0], {}, None, id="no whitespace"),
         pytest.param(ENGLISH, [0, 0, 1, 2], {"counted_pieces": "all"}, None, id="all wanted"),
-        pytest.param(
-            CHINESE, [0, 1, 2, 0], {"counted_pieces": "first"}, [True, False, False, False], id="first wanted"
-        ),
+        pytest.param(CHINESE, [0, 1, 0, 0], AFTER_WHITESPACE, [True, True, False, False], id="few wanted"),
         pytest.param(ENGLISH, [0, 0, 1, 2], {"decoder": "crf"}, None, id="loss of sequences"),
         pytest.param(ENGLISH, [0, 0, 1, 2], {"loss": "seed"}, None, id="loss of the seed"),
     ],
