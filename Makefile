@@ -4,7 +4,7 @@
 
 PYTHON := .venv/bin/python
 SOURCES := components pipeline schemas serving kubeflow tests examples bench scripts setup.py
-# Each holds TensorFlow; more than the cores make nothing faster.
+# Processes of the tests that take no clock to anything; each holds TensorFlow.
 TEST_PROCESSES ?= 2
 # Bytecode must be written: importing tfx without it takes 30 s instead of 10.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +22,8 @@ demo: setup  ## Run the pipeline on the bundled corpus, serve the model and tag 
 
 test: setup  ## Lint, type check and run every test.
 	@$(MAKE) --no-print-directory lint typecheck
-	$(PYTHON) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
+	$(PYTHON) -m pytest --ignore=tests/serving --numprocesses=$(TEST_PROCESSES) --dist=loadfile
+	$(PYTHON) -m pytest tests/serving
 
 lint: setup  ## Check style with ruff.
 	$(PYTHON) -m ruff check $(wildcard $(SOURCES))

@@ -174,7 +174,8 @@ def decode_entities(
         transitions: see `decode_tags`.
         scheme: see `decode_tags`.
         temperature: float32 [], above 0; it changes the scores and never the entities.
-        by_first_token: the first token of a word decides alone, as it must where only first tokens were trained.
+        by_first_token: the first token of a word decides alone, as it must where the later ones were trained in
+            entities only.
     """
     boundary = logits.shape[-1]
     scheme = bio_scheme(boundary) if scheme is None else scheme

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# Marks positions without a loss: [CLS], [SEP], and tokens whose tag counts in another window.
+# Marks positions without a loss: [CLS], [SEP], tokens whose tag counts in another window, and those that do not count.
 NO_TAG = -1
 
 # What google-research's code appends to token ids, and the tag O.

@@ -48,7 +48,7 @@ def run_fn(fn_args: Any) -> None:
             TensorBoard's event files and `training.json`).
 
     Raises:
-        SettingsError: the settings are impossible, or do not fit the encoder or the tags.
+        SettingsError: the settings are impossible, or do not fit the encoder, the tags or the entities.
         TrainingDataError: the examples cannot train a tagger.
         CheckpointError: the encoder cannot be loaded.
         TrainingStateError: the state of an earlier run cannot be read.
@@ -67,7 +67,7 @@ def run_fn(fn_args: Any) -> None:
 
     continuation = continuation_tokens(assets.vocabulary)
     whole_words = has_whole_words(settings, splits["train"], continuation)
-    counted = counted_pieces(settings, splits["train"])
+    counted = counted_pieces(settings, splits["train"], continuation, whole_words=whole_words)
     transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
     strategy = training_strategy(settings.distribution)
     with strategy.scope():
@@ -94,9 +94,12 @@ def run_fn(fn_args: Any) -> None:
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "
         f"{len(windows.lengths):,} windows of at most {window} tokens, {len(windows.token_ids):,} tokens; "
         f"entities {'are whole words' if whole_words else 'may end inside words'}, "
-        f"{'all word pieces count' if counted is None else 'word pieces after whitespace count'}"
+        f"{'all word pieces count' if counted is None else 'word pieces of entities and after whitespace count'}"
     )
-    fingerprint = training_fingerprint(settings, assets, splits, replicas=strategy.num_replicas_in_sync)
+    decided = dataclasses.replace(
+        settings, whole_words=whole_words, counted_pieces="all" if counted is None else "after_whitespace"
+    )
+    fingerprint = training_fingerprint(decided, assets, splits, replicas=strategy.num_replicas_in_sync)
     state_directory = os.path.join(
         settings.checkpoint_directory or os.path.join(fn_args.model_run_dir, "state"), fingerprint[:16]
     )
@@ -132,7 +135,7 @@ def run_fn(fn_args: Any) -> None:
         "window": window,
         "window_overlap": overlap,
         "whole_words": whole_words,
-        "counted_pieces": "all" if counted is None else "after_whitespace",
+        "counted_pieces": decided.counted_pieces,
         "splits": {
             name: {
                 "texts": len(texts),

@@ -148,9 +148,10 @@ class TrainerSettings:
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
         counted_pieces: whose tags count in the loss: those of "all" word pieces, or of entities and of pieces that
-            begin a text or stand "after_whitespace": annotators of CoNLL files marked whole words and said nothing of
-            the parts of a word that is no entity. None decides by the training texts: the latter if the loss is of
-            single pieces and at most one entity in a hundred begins or ends where no whitespace is.
+            begin a text or stand "after_whitespace": annotators of CoNLL files marked what whitespace separates, and
+            said nothing of the parts of what is no entity. None decides by the training texts: the latter if the loss
+            is of single pieces, `whole_words` hold and at most one entity in a hundred begins or ends where no
+            whitespace is.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
             decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. None takes
             what gives the best F1 on the dev set. The transitions of "crf" start from the frequencies, times this; None
@@ -209,7 +210,7 @@ class TrainerSettings:
         check(
             self.counted_pieces != "after_whitespace" or (self.decoder == "softmax" and self.loss == "masked"),
             "counted_pieces",
-            '"all" or null with the decoder "crf" and the loss "seed", whose losses are of whole sequences',
+            '"all" or null with the decoder "crf" or the loss "seed", whose losses are of all pieces',
             self.counted_pieces,
         )
         check(self.epochs > 0, "epochs", "a positive number", self.epochs)

@@ -122,7 +122,7 @@ def test_the_served_model_tags_over_grpc_as_it_does_in_process(run):
                         break
                 time.sleep(0.2)
             target = f"localhost:{port}"
-            tagged = fusion_ner("tag", "--target", target, "昨天，王晓明在北京😀。", "", timeout=60)
+            tagged = fusion_ner("tag", "--target", target, "昨天，王晓明在北京😀。", "", timeout=120)
             scored = fusion_ner(
                 "score", "--gold", run.folder / "test.jsonl", "--format", "json_lines", "--target", target, timeout=120
             )
@@ -185,7 +185,7 @@ def test_a_broken_corpus_stops_the_run_with_the_readers_sentence(run, tmp_path):
 )
 def test_wrong_options_are_refused_before_anything_runs(run, tmp_path, words, message):
     output = tmp_path / "out"
-    process = fusion_ner("run", "--config", run.configuration, "--output", output, *words, timeout=30)
+    process = fusion_ner("run", "--config", run.configuration, "--output", output, *words, timeout=120)
     assert process.returncode == 2
     assert message in process.stderr
     assert not (output / "run.log").exists()

@@ -54,7 +54,7 @@ def test_runs_the_server_until_it_is_stopped(base_path: Path, number: signal.Sig
     assert process.stdout is not None
     lines = sorted(process.stdout.readline() for _ in range(2))
     process.send_signal(number)
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=120)
 
     assert process.returncode == 0, errors
     told = f"serves 'ner' from {base_path}: gRPC on port {port}, REST on port {rest_port}\n"
@@ -69,7 +69,7 @@ def test_runs_the_server_until_it_is_stopped(base_path: Path, number: signal.Sig
 def test_further_flags_go_to_the_server(base_path: Path) -> None:
     flag = "--file_system_poll_wait_seconds=5"
     process = _serve(base_path, f"--port={_port()}", "--model-name=news", f"--server-flag={flag}", seconds=0)
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=120)
 
     assert flag in output
     assert "--model_name=news" in output
@@ -120,5 +120,5 @@ def test_tensorflow_serving_gets_the_flags_of_the_deployment(base_path: Path) ->
     from serving.deploy.production import production_flags
 
     process = _serve(base_path, f"--port={_port()}", f"--rest-api-port={_port()}", "--gpu", seconds=0)
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=120)
     assert set(production_flags(gpu=True, rest=True)) < set(output.split()), errors

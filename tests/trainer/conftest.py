@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,9 @@ from components.trainer.settings import RandomEncoderSettings, TrainerSettings
 from components.transform.tokenizer import Tokenizer
 from components.transform.vocabulary import Vocabulary
 
-# The tests compare float32 results; on a GPU TensorFlow would round the operands of products to ten bits.
-tf.config.experimental.enable_tensor_float_32_execution(False)
+# The tests and the processes that they start compare float32 results; on a GPU TensorFlow would round the operands of
+# products to ten bits.
+os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 ANNOTATED = (
     ("张三在北京工作。", ((0, 2, "PER"), (3, 5, "LOC"))),

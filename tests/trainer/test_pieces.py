@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from components.annotated_text import Entity
+from components.settings import SettingsError
 from components.trainer.pieces import counted_pieces, follow_directly, has_whole_words
 from components.trainer.settings import TrainerSettings
 from components.trainer.training_data import TokenizedTexts
@@ -42,18 +43,19 @@ def test_whole_words(tag_ids, whole):
 
 
 @pytest.mark.parametrize(
-    ("spans", "expected"),
+    ("spans", "token_ids", "expected"),
     [
-        pytest.param([[(0, 1), (1, 5), (5, 9), (10, 11)]], [False, True, True, False], id="@paulwalk :"),
-        pytest.param([[(0, 2), (3, 4), (4, 5)]], [False, False, True], id="in U.S without its end"),
-        pytest.param([[(0, 1), (1, 2)], [], [(2, 3), (3, 4)]], [False, True, False, True], id="three texts"),
-        pytest.param([[(0, 4)], [(4, 6)]], [False, False], id="a text begins where the one before ends"),
-        pytest.param([[(0, 1)], []], [False], id="nothing after it"),
+        pytest.param([[(0, 1), (1, 5), (5, 9), (10, 11)]], [0, 0, 1, 0], [False, True, True, False], id="@paulwalk :"),
+        pytest.param([[(0, 2), (3, 4), (4, 5)]], [0, 0, 0], [False, False, True], id="in U.S without its end"),
+        pytest.param([[(0, 1), (2, 3)]], [0, 1], [False, True], id="a dropped character within a word"),
+        pytest.param([[(0, 1), (1, 2)], [], [(2, 3), (3, 4)]], [0] * 4, [False, True, False, True], id="three texts"),
+        pytest.param([[(0, 4)], [(4, 6)]], [0, 0], [False, False], id="a text begins where the one before ends"),
+        pytest.param([[(0, 1)], []], [0], [False], id="nothing after it"),
     ],
 )
-def test_pieces_follow_directly(spans, expected):
-    count = sum(map(len, spans))
-    assert follow_directly(_texts(spans, [0] * count)).tolist() == expected
+def test_pieces_follow_directly(spans, token_ids, expected):
+    texts = _texts(spans, [0] * len(token_ids), token_ids)
+    assert follow_directly(texts, CONTINUATION).tolist() == expected
 
 
 ENGLISH = [[(0, 1), (1, 5), (6, 10), (10, 11)]]  # @paul Rome.
@@ -72,8 +74,23 @@ CHINESE = [[(0, 1), (1, 2), (2, 3), (3, 4)]]
         pytest.param(CHINESE, [0, 1, 0, 0], AFTER_WHITESPACE, [True, True, False, False], id="few wanted"),
         pytest.param(ENGLISH, [0, 0, 1, 2], {"decoder": "crf"}, None, id="loss of sequences"),
         pytest.param(ENGLISH, [0, 0, 1, 2], {"loss": "seed"}, None, id="loss of the seed"),
+        pytest.param(ENGLISH * 99 + CHINESE, [0, 0, 1, 2] * 99 + [0, 0, 1, 0], {}, None, id="2 ends of 100 inside"),
+        pytest.param(
+            ENGLISH * 100 + CHINESE,
+            [0, 0, 1, 2] * 100 + [0, 0, 0, 1],
+            {},
+            [True, False, True, True] * 100 + [True, False, False, True],
+            id="1 end of 101 inside",
+        ),
     ],
 )
 def test_counted_pieces(spans, tag_ids, settings, expected):
-    counted = counted_pieces(TrainerSettings(**settings), _texts(spans, tag_ids))
+    counted = counted_pieces(TrainerSettings(**settings), _texts(spans, tag_ids), CONTINUATION, whole_words=True)
     assert (None if counted is None else counted.tolist()) == expected
+
+
+def test_all_pieces_count_where_entities_may_end_inside_words():
+    texts = _texts(ENGLISH, [0, 0, 1, 2])
+    assert counted_pieces(TrainerSettings(), texts, CONTINUATION, whole_words=False) is None
+    with pytest.raises(SettingsError, match='counted_pieces: "after_whitespace" leaves the later pieces'):
+        counted_pieces(TrainerSettings(**AFTER_WHITESPACE), texts, CONTINUATION, whole_words=False)

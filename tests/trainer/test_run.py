@@ -110,11 +110,26 @@ def test_a_split_without_entities_is_refused(training_arguments, transformed_exa
         run_fn(training_arguments)
 
 
-def test_a_model_of_the_pieces_after_whitespace_goes_by_them(training_arguments):
-    training_arguments.custom_config |= {"counted_pieces": "after_whitespace", "epochs": 1}
-    run_fn(training_arguments)
-    report = json.loads((Path(training_arguments.model_run_dir) / "training.json").read_text(encoding="utf-8"))
-    assert report["counted_pieces"] == "after_whitespace"
+def test_words_are_decoded_by_their_first_piece_where_later_ones_were_not_trained(training_arguments, monkeypatch):
+    built = []
+    monkeypatch.setattr("components.trainer.run.train", lambda tagger, *_, **__: built.append(tagger) or _stop())
+    for choice in ("all", "after_whitespace"):
+        training_arguments.custom_config["counted_pieces"] = choice
+        with pytest.raises(KeyboardInterrupt):
+            run_fn(training_arguments)
+    # Of the pieces 张 ##三, as a word, the first is none and the second an entity by far.
+    token_ids = tf.ragged.constant([[0, 1]], tf.int32)
+    start = tf.ragged.constant([[0, 1]], tf.int32)
+    logits = tf.constant([[1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 50.0, 0.0, 0.0]])
+    found = []
+    for tagger in built:
+        tagger._continuation = tf.constant([False, True])
+        found.append(tagger.decode(logits, token_ids, start, start + 1).start.to_list())
+    assert found == [[[0]], [[]]]
+
+
+def _stop():
+    raise KeyboardInterrupt
 
 
 def test_unknown_settings_are_refused(training_arguments):
