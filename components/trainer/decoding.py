@@ -75,7 +75,7 @@ class Units(NamedTuple):
     """What is decoded: words where entities are whole words, else tokens.
 
     Attributes:
-        scores: float32 [M, K], the sum of the log-probabilities of the unit's tokens, or those of its first token.
+        scores: float32 [M, K], the sum of the log-probabilities of the unit's tokens.
         of_token: int32 [N], the unit of each token.
     """
 
@@ -83,21 +83,16 @@ class Units(NamedTuple):
     of_token: tf.Tensor
 
 
-def gather_units(
-    log_probabilities: tf.Tensor, is_first: tf.Tensor, scheme: LabelScheme, *, by_first_token: bool = False
-) -> Units:
-    """Adds up the log-probabilities of the tokens of each unit, or takes those of its first token.
+def gather_units(log_probabilities: tf.Tensor, is_first: tf.Tensor, scheme: LabelScheme) -> Units:
+    """Adds up the log-probabilities of the tokens of each unit.
 
     Args:
         log_probabilities: float32 [N, K].
         is_first: bool [N], the token is the first one of its unit.
         scheme: what the labels mean.
-        by_first_token: see `decode_entities`.
     """
     ones = tf.cast(is_first, tf.int32)
     of_token = tf.cumsum(ones) - 1
-    if by_first_token:
-        return Units(tf.boolean_mask(log_probabilities, is_first), of_token)
     # After its first token a word goes on inside, so the column of B-x holds the log-probability of I-x there.
     continued = tf.gather(log_probabilities, scheme.continued, axis=1)
     scores = tf.math.unsorted_segment_sum(
@@ -153,8 +148,6 @@ def decode_entities(
     transitions: np.ndarray | tf.Tensor | None = None,
     scheme: LabelScheme | None = None,
     temperature: float | tf.Tensor = 1.0,
-    *,
-    by_first_token: bool = False,
 ) -> Entities:
     """Finds the entities of texts from the logits of their tokens.
 
@@ -174,8 +167,6 @@ def decode_entities(
         transitions: see `decode_tags`.
         scheme: see `decode_tags`.
         temperature: float32 [], above 0; it changes the scores and never the entities.
-        by_first_token: the first token of a word decides alone, as it must where the later ones were trained in
-            entities only.
     """
     boundary = logits.shape[-1]
     scheme = bio_scheme(boundary) if scheme is None else scheme
@@ -186,7 +177,7 @@ def decode_entities(
     is_first = tf.ones([token_count], tf.bool) if continues_word is None else tf.logical_not(continues_word)
     # The first token of a text begins a word whatever it says about itself.
     is_first |= tf.concat([[True], token_text[1:] != token_text[:-1]], axis=0)[:token_count]
-    units = gather_units(tf.nn.log_softmax(logits), is_first, scheme, by_first_token=by_first_token)
+    units = gather_units(tf.nn.log_softmax(logits), is_first, scheme)
     first_tokens = tf.where(is_first)[:, 0]  # [M]
     unit_text = tf.gather(token_text, first_tokens)
     slots = lay_out(units.scores, tf.math.bincount(unit_text, minlength=text_count, maxlength=text_count))

@@ -1,13 +1,13 @@
 """What the training texts say of word pieces: which belong together, and which teach the tagger.
 
-A word is a piece and the `##` pieces after it, so `@paulwalk` is two words without whitespace between them.
+A word is a piece and the `##` pieces after it. A prefixed word stands directly behind punctuation that begins the text
+or follows whitespace, as `paulwalk` in `@paulwalk`, which is two words.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from components.settings import SettingsError
 from components.trainer.settings import TrainerSettings
 from components.trainer.training_data import TokenizedTexts
 from components.transform.vocabulary import Vocabulary
@@ -28,46 +28,40 @@ def has_whole_words(settings: TrainerSettings, texts: TokenizedTexts, continuati
     return share_inside(texts, np.array(continuation)[texts.token_ids]) <= GREATEST_SHARE_INSIDE
 
 
-def counted_pieces(
-    settings: TrainerSettings, texts: TokenizedTexts, continuation: tuple[bool, ...], *, whole_words: bool
-) -> np.ndarray | None:
-    """Returns which pieces count in the loss, bool [pieces]: of entities and after whitespace; None if all do.
+def counted_pieces(settings: TrainerSettings, texts: TokenizedTexts, vocabulary: Vocabulary) -> np.ndarray | None:
+    """Returns which pieces count in the loss, bool [pieces]: not those of prefixed words outside of entities.
 
-    As the settings say; if they say nothing, not all where entities begin and end at whitespace, words are decoded as a
-    whole and the loss is of single pieces. Those of entities count everywhere: that `U.S.` is a place says that each of
-    its four pieces is.
-
-    Args:
-        settings: of the trainer.
-        texts: of the train split.
-        continuation: bool [vocabulary], which pieces continue a word.
-        whole_words: whether words are decoded as a whole, see `has_whole_words`.
-
-    Raises:
-        SettingsError: the settings want the pieces after whitespace, and words are not decoded as a whole.
+    None if all count: as the settings say; if they say nothing, unless entities begin and end at whitespace and the
+    loss is of single pieces.
     """
-    directly = follow_directly(texts, continuation)
-    choice = settings.counted_pieces
-    if choice is None:
+    directly = follow_directly(texts, continuation_tokens(vocabulary))
+    count_prefixed = settings.count_prefixed_words
+    if count_prefixed is None:
         by_piece = settings.decoder == "softmax" and settings.loss == "masked"
-        at_whitespace = share_inside(texts, directly) <= GREATEST_SHARE_INSIDE
-        choice = "after_whitespace" if by_piece and whole_words and at_whitespace else "all"
-    if choice == "all":
-        return None
-    if not whole_words:
-        raise SettingsError(
-            'trainer.counted_pieces: "after_whitespace" leaves the later pieces of words untrained, and entities of '
-            'this corpus may end inside words; take "all", or set whole_words'
-        )
-    return ~directly | (texts.tag_ids != 0)
+        count_prefixed = not by_piece or share_inside(texts, directly) > GREATEST_SHARE_INSIDE
+    return None if count_prefixed else ~prefixed_words(texts, vocabulary) | (texts.tag_ids != 0)
+
+
+def prefixed_words(texts: TokenizedTexts, vocabulary: Vocabulary) -> np.ndarray:
+    """Returns which pieces belong to prefixed words, bool [pieces].
+
+    Example: of the pieces @ paul ##walk : / / of `@paulwalk ://` the second and third do.
+    """
+    continues = np.array(continuation_tokens(vocabulary))[texts.token_ids]
+    lettered = np.array([any(map(str.isalnum, token)) for token in vocabulary.tokens])[texts.token_ids]
+    directly = follow_directly(texts, continuation_tokens(vocabulary))
+    lettered_before = np.cumsum(lettered) - lettered
+    # What whitespace separates begins at the pieces that do not follow directly.
+    begin = np.maximum.accumulate(np.where(directly, 0, np.arange(len(directly))))
+    prefixed = directly & ~continues & lettered & (lettered_before == lettered_before[begin])
+    word_begin = np.maximum.accumulate(np.where(continues, 0, np.arange(len(continues))))
+    return prefixed[word_begin]
 
 
 def follow_directly(texts: TokenizedTexts, continuation: tuple[bool, ...]) -> np.ndarray:
     """Returns whether no whitespace stands before each piece, bool [pieces]; the first of a text does not follow.
 
     Offsets tell it, and of `##` pieces that they are such: a character that the tokenizer drops may stand before them.
-
-    Example: of the pieces @ paul ##walk : of `@paulwalk :` the second and third do.
     """
     directly = np.array(continuation)[texts.token_ids]
     directly[1:] |= texts.token_start[1:] == texts.token_end[:-1]

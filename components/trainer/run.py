@@ -67,17 +67,11 @@ def run_fn(fn_args: Any) -> None:
 
     continuation = continuation_tokens(assets.vocabulary)
     whole_words = has_whole_words(settings, splits["train"], continuation)
-    counted = counted_pieces(settings, splits["train"], continuation, whole_words=whole_words)
+    counted = counted_pieces(settings, splits["train"], assets.vocabulary)
     transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
     strategy = training_strategy(settings.distribution)
     with strategy.scope():
-        text_tagger = build_text_tagger(
-            settings,
-            assets,
-            continuation if whole_words else None,
-            transitions,
-            by_first_token=counted is not None,
-        )
+        text_tagger = build_text_tagger(settings, assets, continuation if whole_words else None, transitions)
     if settings.warm_start is not None:
         settings = _warm_start(settings, text_tagger, assets)
     window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
@@ -94,11 +88,9 @@ def run_fn(fn_args: Any) -> None:
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "
         f"{len(windows.lengths):,} windows of at most {window} tokens, {len(windows.token_ids):,} tokens; "
         f"entities {'are whole words' if whole_words else 'may end inside words'}, "
-        f"{'all word pieces count' if counted is None else 'word pieces of entities and after whitespace count'}"
+        f"{'prefixed words count' if counted is None else 'prefixed words, as in @name, do not count'}"
     )
-    decided = dataclasses.replace(
-        settings, whole_words=whole_words, counted_pieces="all" if counted is None else "after_whitespace"
-    )
+    decided = dataclasses.replace(settings, whole_words=whole_words, count_prefixed_words=counted is None)
     fingerprint = training_fingerprint(decided, assets, splits, replicas=strategy.num_replicas_in_sync)
     state_directory = os.path.join(
         settings.checkpoint_directory or os.path.join(fn_args.model_run_dir, "state"), fingerprint[:16]
@@ -135,7 +127,7 @@ def run_fn(fn_args: Any) -> None:
         "window": window,
         "window_overlap": overlap,
         "whole_words": whole_words,
-        "counted_pieces": decided.counted_pieces,
+        "count_prefixed_words": decided.count_prefixed_words,
         "splits": {
             name: {
                 "texts": len(texts),
@@ -220,8 +212,6 @@ def build_text_tagger(
     assets: TransformAssets,
     continuation: tuple[bool, ...] | None,
     transitions: np.ndarray,
-    *,
-    by_first_token: bool,
 ) -> TextTagger:
     """Returns the tagger with its initial weights: random ones, or those of the encoder's folder.
 
@@ -258,7 +248,6 @@ def build_text_tagger(
         window=window,
         overlap=overlap,
         continuation=continuation,
-        by_first_token=by_first_token,
         transitions=None if is_crf else transitions,
     )
 

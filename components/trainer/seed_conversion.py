@@ -83,7 +83,7 @@ def convert(model: SeedModel, serving_directory: str | os.PathLike[str], name: s
                 "window": window,
                 "window_overlap": overlap,
                 "whole_words": scheme.has_continuation_label,
-                "counted_pieces": "all",
+                "count_prefixed_words": True,
                 "labels": list(scheme.labels),
             },
             tokenizer={

@@ -147,11 +147,10 @@ class TrainerSettings:
             the seed's loss, which counts every position.
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
-        counted_pieces: whose tags count in the loss: those of "all" word pieces, or of entities and of pieces that
-            begin a text or stand "after_whitespace": annotators of CoNLL files marked what whitespace separates, and
-            said nothing of the parts of what is no entity. None decides by the training texts: the latter if the loss
-            is of single pieces, `whole_words` hold and at most one entity in a hundred begins or ends where no
-            whitespace is.
+        count_prefixed_words: whether words that stand directly behind punctuation at the beginning of what whitespace
+            separates, as in @name, count in the loss when they are no entities: annotators of CoNLL files marked what
+            whitespace separates. None decides by the training texts: not if the loss is of single pieces and at most
+            one end of an entity in a hundred lies where no whitespace is.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
             decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. None takes
             what gives the best F1 on the dev set. The transitions of "crf" start from the frequencies, times this; None
@@ -191,7 +190,7 @@ class TrainerSettings:
     window: int | None = None
     window_overlap: int | None = None
     whole_words: bool | None = None
-    counted_pieces: Literal["all", "after_whitespace"] | None = None
+    count_prefixed_words: bool | None = None
     transition_weight: float | None = None
     early_stopping_epochs: int | None = None
     checkpoint_directory: str | None = None
@@ -208,10 +207,10 @@ class TrainerSettings:
             self.decoder,
         )
         check(
-            self.counted_pieces != "after_whitespace" or (self.decoder == "softmax" and self.loss == "masked"),
-            "counted_pieces",
-            '"all" or null with the decoder "crf" or the loss "seed", whose losses are of all pieces',
-            self.counted_pieces,
+            self.count_prefixed_words is not False or (self.decoder == "softmax" and self.loss == "masked"),
+            "count_prefixed_words",
+            'true or null with the decoder "crf" or the loss "seed", whose losses are of all pieces',
+            self.count_prefixed_words,
         )
         check(self.epochs > 0, "epochs", "a positive number", self.epochs)
         for name in ("learning_rate", "head_learning_rate"):

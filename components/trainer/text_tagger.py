@@ -29,7 +29,6 @@ class TextTagger(tf.Module):
         window: tokens of a window, special ones included.
         overlap: tokens that neighbouring windows share.
         continuation: bool [vocabulary], which tokens continue a word; None lets entities end inside words.
-        by_first_token: whether the first token of a word decides alone, see `decode_entities`.
         transitions: float32 [K+1, K+1], see `decode_tags`; None adds nothing but those that the tagger has trained.
         scheme: what the labels mean; None takes them for O, B-x, I-x, B-y, I-y, ..
 
@@ -51,7 +50,6 @@ class TextTagger(tf.Module):
         window: int,
         overlap: int,
         continuation: tuple[bool, ...] | None,
-        by_first_token: bool = False,
         transitions: np.ndarray | None = None,
         scheme: LabelScheme | None = None,
     ) -> None:
@@ -68,7 +66,6 @@ class TextTagger(tf.Module):
         self._chunk_tokens = max(CHUNK_TOKENS, tagger.encoder_config.max_positions)
         self._transitions = transitions
         self.scheme = scheme
-        self._by_first_token = by_first_token
         self._continuation = None if continuation is None else tf.constant(continuation)
 
     def tag_rows(self, token_ids: tf.Tensor, row_lengths: tf.Tensor) -> TaggerOutput:
@@ -146,7 +143,6 @@ class TextTagger(tf.Module):
             transitions,
             self.scheme,
             self.temperature if temperature is None else temperature,
-            by_first_token=self._by_first_token,
         )
 
     @property

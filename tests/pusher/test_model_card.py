@@ -39,7 +39,7 @@ TRAINING = {
     "window": 512,
     "window_overlap": 128,
     "whole_words": True,
-    "counted_pieces": "all",
+    "count_prefixed_words": True,
     "splits": {},
     "best_epoch": 2,
     "epochs": [

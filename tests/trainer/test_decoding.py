@@ -34,12 +34,12 @@ def ragged(rows):
     )
 
 
-def decode(logits, rows_of_spans, continues_word=None, **options):
+def decode(logits, rows_of_spans, continues_word=None):
     start = ragged([[span[0] for span in row] for row in rows_of_spans])
     end = start.with_flat_values(tf.constant([span[1] for row in rows_of_spans for span in row], tf.int32))
     if continues_word is not None:
         continues_word = tf.constant(continues_word, tf.bool)
-    entities = decode_entities(tf.constant(logits), start, end, continues_word, **options)
+    entities = decode_entities(tf.constant(logits), start, end, continues_word)
     types = entity_types(TAGS)
     return [
         [(s, e, types[t]) for s, e, t in zip(*row, strict=True)]
@@ -99,21 +99,6 @@ def test_whole_words(continues, tags, expected):
     if tags == ["B-LOC", "O"]:
         logits[1] /= 4  # weaker than the first piece
     assert decode(logits, characters(len(tags)), continues) == [expected]
-
-
-@pytest.mark.parametrize(
-    ("continues", "tags", "expected"),
-    [
-        pytest.param([False, True], ["B-LOC", "O"], [(0, 2, "LOC")], id="the second says nothing"),
-        pytest.param([False, True], ["O", "B-LOC"], [], id="the second alone is no entity"),
-        pytest.param([False, True, False], ["B-PER", "B-LOC", "I-PER"], [(0, 3, "PER")], id="over two words"),
-        pytest.param([False, False], ["O", "B-LOC"], [(1, 2, "LOC")], id="two words"),
-    ],
-)
-def test_the_first_token_of_a_word_decides(continues, tags, expected):
-    logits = logits_of(tags)
-    logits[1] *= 4  # stronger than the first
-    assert decode(logits, characters(len(tags)), continues, by_first_token=True) == [expected]
 
 
 def is_legal(tags):

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 
 from components.annotated_text import Entity
-from components.settings import SettingsError
-from components.trainer.pieces import counted_pieces, follow_directly, has_whole_words
+from components.trainer.pieces import (
+    continuation_tokens,
+    counted_pieces,
+    follow_directly,
+    has_whole_words,
+    prefixed_words,
+)
 from components.trainer.settings import TrainerSettings
 from components.trainer.training_data import TokenizedTexts
+from components.transform.vocabulary import Vocabulary
 
-CONTINUATION = (False, True)
+VOCABULARY = Vocabulary(["word", "##piece", "@", "[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+CONTINUATION = continuation_tokens(VOCABULARY)
 
 
 def _texts(
@@ -58,39 +65,49 @@ def test_pieces_follow_directly(spans, token_ids, expected):
     assert follow_directly(texts, CONTINUATION).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("spans", "token_ids", "expected"),
+    [
+        pytest.param([[(0, 1), (1, 5), (5, 9), (10, 11)]], [2, 0, 1, 0], [False, True, True, False], id="@paulwalk x"),
+        pytest.param([[(0, 1), (2, 6)]], [2, 0], [False, False], id="@ paul"),
+        pytest.param([[(0, 4), (4, 5), (5, 8)]], [0, 2, 0], [False, False, False], id="well-known"),
+        pytest.param([[(0, 1), (1, 2), (2, 6), (6, 7), (7, 9)]], [2, 2, 0, 2, 0], [0, 0, 1, 0, 0], id="##paul-x"),
+        pytest.param([[(0, 1)], [(1, 2)]], [2, 0], [False, False], id="punctuation ends another text"),
+        pytest.param([[(0, 4), (5, 6), (6, 9)]], [0, 2, 0], [False, False, True], id="letters before the whitespace"),
+    ],
+)
+def test_prefixed_words(spans, token_ids, expected):
+    assert prefixed_words(_texts(spans, [0] * len(token_ids), token_ids), VOCABULARY).tolist() == expected
+
+
 ENGLISH = [[(0, 1), (1, 5), (6, 10), (10, 11)]]  # @paul Rome.
-AFTER_WHITESPACE = {"counted_pieces": "after_whitespace"}
 CHINESE = [[(0, 1), (1, 2), (2, 3), (3, 4)]]
+NOT_COUNTED = {"count_prefixed_words": False}
 
 
 @pytest.mark.parametrize(
     ("spans", "tag_ids", "settings", "expected"),
     [
         pytest.param(ENGLISH, [0, 0, 1, 2], {}, [True, False, True, True], id="entities end at whitespace"),
+        pytest.param(ENGLISH, [1, 2, 0, 0], {}, [True, True, True, True], id="the prefixed word is an entity"),
         pytest.param(ENGLISH, [0, 0, 1, 0], {}, None, id="an entity ends before a full stop"),
         pytest.param(ENGLISH, [0, 1, 0, 0], {}, None, id="an entity begins after @"),
         pytest.param(CHINESE, [0, 1, 2, 0], {}, None, id="no whitespace"),
-        pytest.param(ENGLISH, [0, 0, 1, 2], {"counted_pieces": "all"}, None, id="all wanted"),
-        pytest.param(CHINESE, [0, 1, 0, 0], AFTER_WHITESPACE, [True, True, False, False], id="few wanted"),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {"count_prefixed_words": True}, None, id="all wanted"),
+        pytest.param(ENGLISH, [0, 0, 1, 0], NOT_COUNTED, [True, False, True, True], id="few wanted"),
         pytest.param(ENGLISH, [0, 0, 1, 2], {"decoder": "crf"}, None, id="loss of sequences"),
         pytest.param(ENGLISH, [0, 0, 1, 2], {"loss": "seed"}, None, id="loss of the seed"),
-        pytest.param(ENGLISH * 99 + CHINESE, [0, 0, 1, 2] * 99 + [0, 0, 1, 0], {}, None, id="2 ends of 100 inside"),
+        pytest.param(ENGLISH * 98 + CHINESE, [0, 0, 1, 2] * 98 + [0, 1, 0, 0], {}, None, id="2 ends of 99 inside"),
         pytest.param(
             ENGLISH * 100 + CHINESE,
             [0, 0, 1, 2] * 100 + [0, 0, 0, 1],
             {},
-            [True, False, True, True] * 100 + [True, False, False, True],
+            [True, False, True, True] * 100 + [True, False, True, True],
             id="1 end of 101 inside",
         ),
     ],
 )
 def test_counted_pieces(spans, tag_ids, settings, expected):
-    counted = counted_pieces(TrainerSettings(**settings), _texts(spans, tag_ids), CONTINUATION, whole_words=True)
+    texts = _texts(spans, tag_ids, [2, 0, 0, 2] * len(spans))
+    counted = counted_pieces(TrainerSettings(**settings), texts, VOCABULARY)
     assert (None if counted is None else counted.tolist()) == expected
-
-
-def test_all_pieces_count_where_entities_may_end_inside_words():
-    texts = _texts(ENGLISH, [0, 0, 1, 2])
-    assert counted_pieces(TrainerSettings(), texts, CONTINUATION, whole_words=False) is None
-    with pytest.raises(SettingsError, match='counted_pieces: "after_whitespace" leaves the later pieces'):
-        counted_pieces(TrainerSettings(**AFTER_WHITESPACE), texts, CONTINUATION, whole_words=False)

@@ -26,7 +26,7 @@ def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
     assert len(report["epochs"]) == 8
     assert report["epochs"][report["best_epoch"] - 1]["f1"] == max(epoch["f1"] for epoch in report["epochs"]) > 0.8
     assert report["splits"]["train"] == {"texts": 24, "tokens": 140, "entities": 32, "unaligned": 0}
-    assert (report["whole_words"], report["counted_pieces"]) == (True, "all")
+    assert (report["whole_words"], report["count_prefixed_words"]) == (True, True)
     assert report["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     assert (report["tokenizer"]["lower_case"], report["libraries"]["tensorflow"]) == (True, tf.__version__)
     records = tf.data.TFRecordDataset(f"{training_arguments.serving_model_dir}/{WARM_UP_FILE}")
@@ -108,28 +108,6 @@ def test_a_split_without_entities_is_refused(training_arguments, transformed_exa
             writer.write(without_entities(example))
     with pytest.raises(TrainingDataError, match=message):
         run_fn(training_arguments)
-
-
-def test_words_are_decoded_by_their_first_piece_where_later_ones_were_not_trained(training_arguments, monkeypatch):
-    built = []
-    monkeypatch.setattr("components.trainer.run.train", lambda tagger, *_, **__: built.append(tagger) or _stop())
-    for choice in ("all", "after_whitespace"):
-        training_arguments.custom_config["counted_pieces"] = choice
-        with pytest.raises(KeyboardInterrupt):
-            run_fn(training_arguments)
-    # Of the pieces 张 ##三, as a word, the first is none and the second an entity by far.
-    token_ids = tf.ragged.constant([[0, 1]], tf.int32)
-    start = tf.ragged.constant([[0, 1]], tf.int32)
-    logits = tf.constant([[1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 50.0, 0.0, 0.0]])
-    found = []
-    for tagger in built:
-        tagger._continuation = tf.constant([False, True])
-        found.append(tagger.decode(logits, token_ids, start, start + 1).start.to_list())
-    assert found == [[[0]], [[]]]
-
-
-def _stop():
-    raise KeyboardInterrupt
 
 
 def test_unknown_settings_are_refused(training_arguments):
