@@ -4,7 +4,7 @@
 
 PYTHON := .venv/bin/python
 SOURCES := components pipeline schemas serving kubeflow tests examples bench scripts setup.py
-# Processes of the tests that take no clock to anything; each holds TensorFlow.
+# Tests of serving take the time and run alone; the others run in so many processes, each with a TensorFlow of its own.
 TEST_PROCESSES ?= 2
 # Bytecode must be written: importing tfx without it takes 30 s instead of 10.
 unexport PYTHONDONTWRITEBYTECODE
