@@ -145,17 +145,15 @@ def tagging(arguments: argparse.Namespace, peer: Callable[[dict], dict] | None) 
                     {"do": "tag", "lengths": lengths.tolist(), "precision": precision}
                 )["seconds"]
             batches = in_batches(WORKLOADS[workload].lengths(count), arguments.batch)
-            if arguments.device == "cpu":
-                turns = take_turns(contestants, batches, _ceilings(precision, peer))
-            else:
-                turns = take_turns(contestants, batches, {}, warm_up=len(batches))
+            ceilings = _ceilings(precision, peer) if arguments.device == "cpu" else {}
+            turns = take_turns(contestants, batches, ceilings, warm_up=_warm_up(arguments, batches))
             tokens = sum(int(batch.sum()) for batch in batches)
             flops = sum(forward_flops(BERT_BASE, batch, tag_count=TAG_COUNT) for batch in batches)
             ceiling = {name: max(speeds) for name, speeds in turns.ceilings.items()}
             best = max(ceiling.values(), default=None)
             total = {name: sum(seconds) for name, seconds in turns.seconds.items()}
             cells = [workload, precision, f"{tokens / total['ours']:,.0f}"]
-            target = TARGETS.get((workload, precision), "") if arguments.device == "cpu" else ""
+            target = _target(arguments, TARGETS.get((workload, precision), ""))
             if peer is None:
                 cells += ["", ""]
             else:
@@ -178,15 +176,14 @@ def training(arguments: argparse.Namespace, peer: Callable[[dict], dict] | None)
         contestants["peer"] = lambda lengths: peer({"do": "train", "lengths": lengths.tolist()})["seconds"]
     lengths = WORKLOADS["heavy-tailed"].lengths(arguments.sentences)[: arguments.training_sentences]
     batches = in_batches(lengths, TRAINING_BATCH)
-    turns = take_turns(contestants, batches, {}, warm_up=1 if arguments.device == "cpu" else len(batches))
+    turns = take_turns(contestants, batches, {}, warm_up=_warm_up(arguments, batches))
     tokens = sum(int(batch.sum()) for batch in batches)
     print(f"\n| training step, heavy-tailed, {TRAINING_BATCH} sentences, float32 | tokens/s | ours / peer | target |")
     print("|---|---|---|---|")
     for name, seconds in turns.seconds.items():
         print(f"| {name} | {tokens / sum(seconds):,.0f} |", end="")
         ratio = sum(turns.seconds["peer"]) / sum(seconds) if name == "ours" and peer is not None else None
-        target = "at least 2" if arguments.device == "cpu" else ""
-        print(" | |" if ratio is None else f" {ratio:.2f} | {target} |", flush=True)
+        print(" | |" if ratio is None else f" {ratio:.2f} | {_target(arguments, 'at least 2')} |", flush=True)
 
 
 def seed(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
@@ -214,11 +211,11 @@ def seed(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
         "seed, oneDNN": padded(by_itself | {"TF_ENABLE_ONEDNN_OPTS": "1"}),
     }
     batches = in_batches(lengths, arguments.batch)
-    turns = take_turns(contestants, batches, {}, warm_up=1 if arguments.device == "cpu" else len(batches))
+    turns = take_turns(contestants, batches, {}, warm_up=_warm_up(arguments, batches))
     print("\n| forward pass, heavy-tailed, float32 | sentences/s | ours / this | target |\n|---|---|---|---|")
     for name, seconds in turns.seconds.items():
         ratio = "" if name == "ours" else f"{sum(seconds) / sum(turns.seconds['ours']):.1f}"
-        target = "at least 20" if name == "seed" and arguments.device == "cpu" else ""
+        target = _target(arguments, "at least 20") if name == "seed" else ""
         print(f"| {name} | {len(lengths) / sum(seconds):.2f} | {ratio} | {target} |", flush=True)
 
 
@@ -319,6 +316,16 @@ def _ceilings(precision: str, peer: Callable[[dict], dict] | None) -> dict[str, 
         return max(count / each for count, each in zip(operations, seconds, strict=True))
 
     return {"TensorFlow": of_tensorflow} | ({} if peer is None else {"PyTorch": of_pytorch})
+
+
+def _warm_up(arguments: argparse.Namespace, batches: list[np.ndarray]) -> int:
+    """Returns how many batches run untimed first: on a GPU all, since the first run of a shape loads kernels."""
+    return 1 if arguments.device == "cpu" else len(batches)
+
+
+def _target(arguments: argparse.Namespace, target: str) -> str:
+    """Returns the target, which is one for processors; nothing on a GPU."""
+    return target if arguments.device == "cpu" else ""
 
 
 def _best_threads(peer: Callable[[dict], dict]) -> int:
