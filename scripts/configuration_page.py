@@ -85,9 +85,6 @@ def _arguments(settings: type) -> dict[str, str]:
 def _type_name(annotation: object) -> str:
     if typing.get_origin(annotation) is typing.Literal:
         return ", ".join(f"`{value}`" for value in typing.get_args(annotation))
-    literal = [each for each in typing.get_args(annotation) if typing.get_origin(each) is typing.Literal]
-    if literal:
-        return f"{_type_name(literal[0])} or null"
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return (
         name.replace("collections.abc.", "")

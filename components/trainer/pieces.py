@@ -34,11 +34,10 @@ def counted_pieces(settings: TrainerSettings, texts: TokenizedTexts, vocabulary:
     None if all count: as the settings say; if they say nothing, unless entities begin and end at whitespace and the
     loss is of single pieces.
     """
-    directly = follow_directly(texts, continuation_tokens(vocabulary))
     count_prefixed = settings.count_prefixed_words
     if count_prefixed is None:
-        by_piece = settings.decoder == "softmax" and settings.loss == "masked"
-        count_prefixed = not by_piece or share_inside(texts, directly) > GREATEST_SHARE_INSIDE
+        directly = follow_directly(texts, np.array(continuation_tokens(vocabulary))[texts.token_ids])
+        count_prefixed = not settings.loss_is_of_single_pieces or share_inside(texts, directly) > GREATEST_SHARE_INSIDE
     return None if count_prefixed else ~prefixed_words(texts, vocabulary) | (texts.tag_ids != 0)
 
 
@@ -49,25 +48,33 @@ def prefixed_words(texts: TokenizedTexts, vocabulary: Vocabulary) -> np.ndarray:
     """
     continues = np.array(continuation_tokens(vocabulary))[texts.token_ids]
     lettered = np.array([any(map(str.isalnum, token)) for token in vocabulary.tokens])[texts.token_ids]
-    directly = follow_directly(texts, continuation_tokens(vocabulary))
+    directly = follow_directly(texts, continues)
     lettered_before = np.cumsum(lettered) - lettered
     # What whitespace separates begins at the pieces that do not follow directly.
-    begin = np.maximum.accumulate(np.where(directly, 0, np.arange(len(directly))))
-    prefixed = directly & ~continues & lettered & (lettered_before == lettered_before[begin])
-    word_begin = np.maximum.accumulate(np.where(continues, 0, np.arange(len(continues))))
-    return prefixed[word_begin]
+    prefixed = directly & ~continues & lettered & (lettered_before == lettered_before[_begin_of_run(directly)])
+    return prefixed[_begin_of_run(continues)]
 
 
-def follow_directly(texts: TokenizedTexts, continuation: tuple[bool, ...]) -> np.ndarray:
+def follow_directly(texts: TokenizedTexts, continues: np.ndarray) -> np.ndarray:
     """Returns whether no whitespace stands before each piece, bool [pieces]; the first of a text does not follow.
 
-    Offsets tell it, and of `##` pieces that they are such: a character that the tokenizer drops may stand before them.
+    Offsets tell it, and of pieces that continue a word that they do: a character that the tokenizer drops may stand
+    before them.
+
+    Args:
+        texts: with the offsets.
+        continues: bool [pieces], the piece continues a word.
     """
-    directly = np.array(continuation)[texts.token_ids]
+    directly = continues.copy()
     directly[1:] |= texts.token_start[1:] == texts.token_end[:-1]
     first = texts.row_splits[:-1]
     directly[first[first < len(directly)]] = False
     return directly
+
+
+def _begin_of_run(goes_on: np.ndarray) -> np.ndarray:
+    """Returns for each piece the nearest one, at or before it, that does not go on: int [pieces]."""
+    return np.maximum.accumulate(np.where(goes_on, 0, np.arange(len(goes_on))))
 
 
 def share_inside(texts: TokenizedTexts, inside: np.ndarray) -> float:

@@ -48,7 +48,7 @@ def run_fn(fn_args: Any) -> None:
             TensorBoard's event files and `training.json`).
 
     Raises:
-        SettingsError: the settings are impossible, or do not fit the encoder, the tags or the entities.
+        SettingsError: the settings are impossible, or do not fit the encoder or the tags.
         TrainingDataError: the examples cannot train a tagger.
         CheckpointError: the encoder cannot be loaded.
         TrainingStateError: the state of an earlier run cannot be read.

@@ -207,7 +207,7 @@ class TrainerSettings:
             self.decoder,
         )
         check(
-            self.count_prefixed_words is not False or (self.decoder == "softmax" and self.loss == "masked"),
+            self.count_prefixed_words is not False or self.loss_is_of_single_pieces,
             "count_prefixed_words",
             'true or null with the decoder "crf" or the loss "seed", whose losses are of all pieces',
             self.count_prefixed_words,
@@ -281,6 +281,11 @@ class TrainerSettings:
         if self.head_learning_rate is not None:
             return self.head_learning_rate
         return self.peak_learning_rate * (1 if self.encoder is None else 10)
+
+    @property
+    def loss_is_of_single_pieces(self) -> bool:
+        """Whether pieces may be left out of the loss; those of the CRF and the seed are of all pieces of a window."""
+        return self.decoder == "softmax" and self.loss == "masked"
 
     @property
     def compute_dtype(self) -> str:

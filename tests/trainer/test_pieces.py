@@ -62,7 +62,7 @@ def test_whole_words(tag_ids, whole):
 )
 def test_pieces_follow_directly(spans, token_ids, expected):
     texts = _texts(spans, [0] * len(token_ids), token_ids)
-    assert follow_directly(texts, CONTINUATION).tolist() == expected
+    assert follow_directly(texts, np.array(CONTINUATION)[texts.token_ids]).tolist() == expected
 
 
 @pytest.mark.parametrize(
