@@ -95,7 +95,7 @@ def model_section(training: Mapping[str, Any]) -> dict[str, Any]:
         "fusion": training["settings"]["fusion"],
         "encoder": training["encoder"],
         "precision": training["settings"].get("serving_precision", "float32"),
-        **{key: training[key] for key in ("window", "window_overlap", "whole_words", "count_prefixed_words")},
+        **{key: training[key] for key in ("window", "window_overlap", "whole_words", "annotated_by_whitespace")},
     }
 
 

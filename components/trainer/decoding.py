@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from components.tags import OUTSIDE, split_tag
 from components.trainer.label_scheme import LabelScheme, bio_scheme
-from components.trainer.linear_chain import Messages, Transitions, best_path, lay_out, sum_paths
+from components.trainer.linear_chain import IMPOSSIBLE, Messages, Transitions, best_path, lay_out, sum_paths
 
 
 class Entities(NamedTuple):
@@ -148,6 +148,8 @@ def decode_entities(
     transitions: np.ndarray | tf.Tensor | None = None,
     scheme: LabelScheme | None = None,
     temperature: float | tf.Tensor = 1.0,
+    *,
+    may_begin: tf.Tensor | None = None,
 ) -> Entities:
     """Finds the entities of texts from the logits of their tokens.
 
@@ -167,6 +169,8 @@ def decode_entities(
         transitions: see `decode_tags`.
         scheme: see `decode_tags`.
         temperature: float32 [], above 0; it changes the scores and never the entities.
+        may_begin: bool [N], an entity may begin at the token; None lets it begin everywhere. It acts on labels that
+            begin an entity wherever they stand, as B-x does.
     """
     boundary = logits.shape[-1]
     scheme = bio_scheme(boundary) if scheme is None else scheme
@@ -180,7 +184,12 @@ def decode_entities(
     units = gather_units(tf.nn.log_softmax(logits), is_first, scheme)
     first_tokens = tf.where(is_first)[:, 0]  # [M]
     unit_text = tf.gather(token_text, first_tokens)
-    slots = lay_out(units.scores, tf.math.bincount(unit_text, minlength=text_count, maxlength=text_count))
+    scores = units.scores
+    if may_begin is not None:
+        always_begins = scheme.begins.all(axis=0)  # [K]
+        forbidden = always_begins & ~tf.gather(may_begin, first_tokens)[:, tf.newaxis]
+        scores = tf.where(forbidden, IMPOSSIBLE, scores)
+    slots = lay_out(scores, tf.math.bincount(unit_text, minlength=text_count, maxlength=text_count))
     steps = chain_transitions(scheme, transitions)
     path = best_path(slots.emissions, steps, boundary)  # [N + B + 1]
     tags = tf.gather(path, slots.unit_slot)  # [M]

@@ -1,7 +1,6 @@
 """What the training texts say of word pieces: which belong together, and which teach the tagger.
 
-A word is a piece and the `##` pieces after it. A prefixed word stands directly behind punctuation that begins the text
-or follows whitespace, as `paulwalk` in `@paulwalk`, which is two words.
+A word is a piece and the `##` pieces after it, so `@paulwalk` is two words without whitespace between them.
 """
 
 from __future__ import annotations
@@ -28,31 +27,26 @@ def has_whole_words(settings: TrainerSettings, texts: TokenizedTexts, continuati
     return share_inside(texts, np.array(continuation)[texts.token_ids]) <= GREATEST_SHARE_INSIDE
 
 
-def counted_pieces(settings: TrainerSettings, texts: TokenizedTexts, vocabulary: Vocabulary) -> np.ndarray | None:
-    """Returns which pieces count in the loss, bool [pieces]: not those of prefixed words outside of entities.
+def is_annotated_by_whitespace(
+    settings: TrainerSettings, texts: TokenizedTexts, continuation: tuple[bool, ...]
+) -> bool:
+    """Tells whether annotators marked what whitespace separates: as the settings say, else by the texts.
 
-    None if all count: as the settings say; if they say nothing, unless entities begin and end at whitespace and the
-    loss is of single pieces.
+    By the texts: if entities begin and end at whitespace. A loss that is not of single pieces cannot make use of it.
     """
-    count_prefixed = settings.count_prefixed_words
-    if count_prefixed is None:
-        directly = follow_directly(texts, np.array(continuation_tokens(vocabulary))[texts.token_ids])
-        count_prefixed = not settings.loss_is_of_single_pieces or share_inside(texts, directly) > GREATEST_SHARE_INSIDE
-    return None if count_prefixed else ~prefixed_words(texts, vocabulary) | (texts.tag_ids != 0)
+    if settings.annotated_by_whitespace is not None:
+        return settings.annotated_by_whitespace
+    directly = follow_directly(texts, np.array(continuation)[texts.token_ids])
+    return settings.loss_is_of_single_pieces and share_inside(texts, directly) <= GREATEST_SHARE_INSIDE
 
 
-def prefixed_words(texts: TokenizedTexts, vocabulary: Vocabulary) -> np.ndarray:
-    """Returns which pieces belong to prefixed words, bool [pieces].
+def annotated_pieces(texts: TokenizedTexts, continuation: tuple[bool, ...]) -> np.ndarray:
+    """Returns which pieces are of entities or of words after whitespace or at the beginning of a text, bool [pieces].
 
-    Example: of the pieces @ paul ##walk : / / of `@paulwalk ://` the second and third do.
+    Example: of the pieces @ paul ##walk : / / of `@paulwalk ://` the first and the fourth, if none is of an entity.
     """
-    continues = np.array(continuation_tokens(vocabulary))[texts.token_ids]
-    lettered = np.array([any(map(str.isalnum, token)) for token in vocabulary.tokens])[texts.token_ids]
-    directly = follow_directly(texts, continues)
-    lettered_before = np.cumsum(lettered) - lettered
-    # What whitespace separates begins at the pieces that do not follow directly.
-    prefixed = directly & ~continues & lettered & (lettered_before == lettered_before[_begin_of_run(directly)])
-    return prefixed[_begin_of_run(continues)]
+    continues = np.array(continuation)[texts.token_ids]
+    return ~follow_directly(texts, continues)[_begin_of_run(continues)] | (texts.tag_ids != 0)
 
 
 def follow_directly(texts: TokenizedTexts, continues: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from components import progress as console
 from components.code_version import code_version, library_versions
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
+from components.trainer.beginnings import PieceKinds, piece_kinds
 from components.trainer.calibration import FittedTemperature, ScoredEntities, fit_temperature
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoints import load_encoder
@@ -25,14 +27,14 @@ from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
 from components.trainer.evaluation import best_weight, scorer_of, transition_weights
-from components.trainer.pieces import continuation_tokens, counted_pieces, has_whole_words
+from components.trainer.pieces import annotated_pieces, continuation_tokens, has_whole_words, is_annotated_by_whitespace
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
 from components.trainer.training import Corpus, train
 from components.trainer.training_data import TokenizedTexts, TrainingDataError, read_texts, training_windows
-from components.trainer.warm_start import load_version, newest_version
+from components.trainer.warm_start import load_version, newest_version, with_decisions
 from components.trainer.warm_up import warm_up_requests, write_warm_up
 from components.transform.assets import TransformAssets, read_assets
 
@@ -65,32 +67,43 @@ def run_fn(fn_args: Any) -> None:
     for name, texts in splits.items():
         check_texts(texts, assets.tags, split=name)
 
-    continuation = continuation_tokens(assets.vocabulary)
+    served = _served_version(settings)
+    settings = dataclasses.replace(settings, warm_start=None if served is None else served.name)
+    if served is not None:
+        settings = with_decisions(settings, served)
+    vocabulary = assets.vocabulary
+    continuation = continuation_tokens(vocabulary)
     whole_words = has_whole_words(settings, splits["train"], continuation)
-    counted = counted_pieces(settings, splits["train"], assets.vocabulary)
+    by_whitespace = is_annotated_by_whitespace(settings, splits["train"], continuation)
     transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
     strategy = training_strategy(settings.distribution)
     with strategy.scope():
-        text_tagger = build_text_tagger(settings, assets, continuation if whole_words else None, transitions)
-    if settings.warm_start is not None:
-        settings = _warm_start(settings, text_tagger, assets)
+        text_tagger = build_text_tagger(
+            settings,
+            assets,
+            continuation if whole_words else None,
+            piece_kinds(vocabulary) if by_whitespace else None,
+            transitions,
+        )
+    if served is not None:
+        load_version(text_tagger, served, vocabulary, assets.tags)
+        console.report(f"training starts from version {served.name}")
     window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
-    vocabulary = assets.vocabulary
     windows = training_windows(
         splits["train"],
         cls_id=vocabulary.cls_id,
         sep_id=vocabulary.sep_id,
         window=window,
         overlap=overlap,
-        counted=counted,
+        counted=annotated_pieces(splits["train"], continuation) if by_whitespace else None,
     )
     console.report(
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "
         f"{len(windows.lengths):,} windows of at most {window} tokens, {len(windows.token_ids):,} tokens; "
         f"entities {'are whole words' if whole_words else 'may end inside words'}, "
-        f"{'prefixed words count' if counted is None else 'prefixed words, as in @name, do not count'}"
+        f"{'they are what whitespace separates' if by_whitespace else 'whitespace tells nothing of them'}"
     )
-    decided = dataclasses.replace(settings, whole_words=whole_words, count_prefixed_words=counted is None)
+    decided = dataclasses.replace(settings, whole_words=whole_words, annotated_by_whitespace=by_whitespace)
     fingerprint = training_fingerprint(decided, assets, splits, replicas=strategy.num_replicas_in_sync)
     state_directory = os.path.join(
         settings.checkpoint_directory or os.path.join(fn_args.model_run_dir, "state"), fingerprint[:16]
@@ -127,7 +140,7 @@ def run_fn(fn_args: Any) -> None:
         "window": window,
         "window_overlap": overlap,
         "whole_words": whole_words,
-        "count_prefixed_words": decided.count_prefixed_words,
+        "annotated_by_whitespace": by_whitespace,
         "splits": {
             name: {
                 "texts": len(texts),
@@ -211,6 +224,7 @@ def build_text_tagger(
     settings: TrainerSettings,
     assets: TransformAssets,
     continuation: tuple[bool, ...] | None,
+    kinds: PieceKinds | None,
     transitions: np.ndarray,
 ) -> TextTagger:
     """Returns the tagger with its initial weights: random ones, or those of the encoder's folder.
@@ -248,20 +262,19 @@ def build_text_tagger(
         window=window,
         overlap=overlap,
         continuation=continuation,
+        kinds=kinds,
         transitions=None if is_crf else transitions,
     )
 
 
-def _warm_start(settings: TrainerSettings, text_tagger: TextTagger, assets: TransformAssets) -> TrainerSettings:
-    """Loads the newest served version, if there is one; returns the settings with its number in place of the folder."""
-    assert settings.warm_start is not None
+def _served_version(settings: TrainerSettings) -> pathlib.Path | None:
+    """Returns the version that training starts from; None if it starts from the encoder."""
+    if settings.warm_start is None:
+        return None
     version = newest_version(settings.warm_start)
     if version is None:
         console.report(f"no version in {settings.warm_start} yet: training starts from the encoder")
-        return dataclasses.replace(settings, warm_start=None)
-    load_version(text_tagger, version, assets.vocabulary, assets.tags)
-    console.report(f"training starts from version {version.name}")
-    return dataclasses.replace(settings, warm_start=version.name)
+    return version
 
 
 def training_transitions(texts: TokenizedTexts, tag_count: int, continuation: tuple[bool, ...] | None) -> np.ndarray:

@@ -83,7 +83,7 @@ def convert(model: SeedModel, serving_directory: str | os.PathLike[str], name: s
                 "window": window,
                 "window_overlap": overlap,
                 "whole_words": scheme.has_continuation_label,
-                "count_prefixed_words": True,
+                "annotated_by_whitespace": False,
                 "labels": list(scheme.labels),
             },
             tokenizer={

@@ -147,10 +147,11 @@ class TrainerSettings:
             the seed's loss, which counts every position.
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
-        count_prefixed_words: whether words that stand directly behind punctuation at the beginning of what whitespace
-            separates, as in @name, count in the loss when they are no entities: annotators of CoNLL files marked what
-            whitespace separates. None decides by the training texts: not if the loss is of single pieces and at most
-            one end of an entity in a hundred lies where no whitespace is.
+        annotated_by_whitespace: whether annotators marked what whitespace separates, as in CoNLL files of European
+            languages. Of what is no entity then only words after whitespace count in the loss, and no entity begins
+            behind a letter or digit without whitespace or an ideograph between them. None decides by the training
+            texts: yes, if the loss is of single pieces and at most one end of an entity in a hundred lies where no
+            whitespace is.
         transition_weight: how much the frequencies of tag sequences in the training texts count when entities are
             decoded, relative to the classifier; 0 decodes by the classifier alone, within legal sequences. None takes
             what gives the best F1 on the dev set. The transitions of "crf" start from the frequencies, times this; None
@@ -190,7 +191,7 @@ class TrainerSettings:
     window: int | None = None
     window_overlap: int | None = None
     whole_words: bool | None = None
-    count_prefixed_words: bool | None = None
+    annotated_by_whitespace: bool | None = None
     transition_weight: float | None = None
     early_stopping_epochs: int | None = None
     checkpoint_directory: str | None = None
@@ -207,10 +208,10 @@ class TrainerSettings:
             self.decoder,
         )
         check(
-            self.count_prefixed_words is not False or self.loss_is_of_single_pieces,
-            "count_prefixed_words",
-            'true or null with the decoder "crf" or the loss "seed", whose losses are of all pieces',
-            self.count_prefixed_words,
+            not self.annotated_by_whitespace or self.loss_is_of_single_pieces,
+            "annotated_by_whitespace",
+            'false or null with the decoder "crf" or the loss "seed", whose losses are of all pieces',
+            self.annotated_by_whitespace,
         )
         check(self.epochs > 0, "epochs", "a positive number", self.epochs)
         for name in ("learning_rate", "head_learning_rate"):

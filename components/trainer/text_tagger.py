@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from components.trainer.beginnings import PieceKinds, may_begin
 from components.trainer.crf import sequence_loss
 from components.trainer.decoding import Entities, decode_entities
 from components.trainer.label_scheme import LabelScheme, bio_scheme
@@ -29,6 +30,7 @@ class TextTagger(tf.Module):
         window: tokens of a window, special ones included.
         overlap: tokens that neighbouring windows share.
         continuation: bool [vocabulary], which tokens continue a word; None lets entities end inside words.
+        kinds: what tells where entities may begin, see `may_begin`; None lets them begin everywhere.
         transitions: float32 [K+1, K+1], see `decode_tags`; None adds nothing but those that the tagger has trained.
         scheme: what the labels mean; None takes them for O, B-x, I-x, B-y, I-y, ..
 
@@ -50,6 +52,7 @@ class TextTagger(tf.Module):
         window: int,
         overlap: int,
         continuation: tuple[bool, ...] | None,
+        kinds: PieceKinds | None = None,
         transitions: np.ndarray | None = None,
         scheme: LabelScheme | None = None,
     ) -> None:
@@ -66,6 +69,7 @@ class TextTagger(tf.Module):
         self._chunk_tokens = max(CHUNK_TOKENS, tagger.encoder_config.max_positions)
         self._transitions = transitions
         self.scheme = scheme
+        self._kinds = kinds
         self._continuation = None if continuation is None else tf.constant(continuation)
 
     def tag_rows(self, token_ids: tf.Tensor, row_lengths: tf.Tensor) -> TaggerOutput:
@@ -143,6 +147,7 @@ class TextTagger(tf.Module):
             transitions,
             self.scheme,
             self.temperature if temperature is None else temperature,
+            may_begin=None if self._kinds is None else may_begin(token_ids, start, end, self._kinds),
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -9,9 +10,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from components.pusher.model_card import ModelCardError, read_card
+from components.pusher.model_card import ModelCard, ModelCardError, read_card
 from components.pusher.versions import list_versions
 from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.settings import TrainerSettings
 from components.trainer.text_tagger import TextTagger
 from components.transform.vocabulary import Vocabulary
 
@@ -23,6 +25,22 @@ def newest_version(serving_directory: str | os.PathLike[str]) -> pathlib.Path | 
     folder = pathlib.Path(serving_directory)
     versions = list_versions(folder) if folder.is_dir() else ()
     return folder / str(max(versions)) if versions else None
+
+
+def with_decisions(settings: TrainerSettings, version: pathlib.Path) -> TrainerSettings:
+    """Returns the settings with what the version's training decided, where they leave it to the texts.
+
+    A day's texts are few: they may seem to say otherwise, and the weights have learned one of the two.
+
+    Raises:
+        CheckpointError: the version has no model card.
+    """
+    model = _read_card(version).model
+    if settings.whole_words is None:
+        settings = dataclasses.replace(settings, whole_words=model.get("whole_words"))
+    if settings.annotated_by_whitespace is None and settings.loss_is_of_single_pieces:
+        settings = dataclasses.replace(settings, annotated_by_whitespace=model.get("annotated_by_whitespace"))
+    return settings
 
 
 def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
@@ -61,18 +79,22 @@ def _stored_precision(version: pathlib.Path) -> str:
     return next((dtype.name for dtype in (tf.bfloat16, tf.float16) if dtype in types), "float32")
 
 
-def _check_card(version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
+def _read_card(version: pathlib.Path) -> ModelCard:
     try:
         card = read_card(version)
     except ModelCardError as error:
         raise CheckpointError(f"trainer.warm_start: {error}") from error
-    digest = None if card is None else card.tokenizer.get("vocabulary_sha256")
-    if card is None or digest is None:
+    if card is None or card.tokenizer.get("vocabulary_sha256") is None:
         raise CheckpointError(
             f"trainer.warm_start: {version} has no model card with the digest of its vocabulary, so nobody can tell "
             "whether its weights belong to this vocabulary; train once without warm_start"
         )
-    if digest != hashlib.sha256(vocabulary.to_bytes()).hexdigest():
+    return card
+
+
+def _check_card(version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
+    card = _read_card(version)
+    if card.tokenizer["vocabulary_sha256"] != hashlib.sha256(vocabulary.to_bytes()).hexdigest():
         raise CheckpointError(
             f"trainer.warm_start: {version} has another vocabulary. A learned vocabulary changes with the corpus: give "
             "a fixed one as transform.vocabulary"

@@ -39,7 +39,7 @@ TRAINING = {
     "window": 512,
     "window_overlap": 128,
     "whole_words": True,
-    "count_prefixed_words": True,
+    "annotated_by_whitespace": False,
     "splits": {},
     "best_epoch": 2,
     "epochs": [

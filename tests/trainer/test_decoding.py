@@ -34,12 +34,14 @@ def ragged(rows):
     )
 
 
-def decode(logits, rows_of_spans, continues_word=None):
+def decode(logits, rows_of_spans, continues_word=None, may_begin=None):
     start = ragged([[span[0] for span in row] for row in rows_of_spans])
     end = start.with_flat_values(tf.constant([span[1] for row in rows_of_spans for span in row], tf.int32))
     if continues_word is not None:
         continues_word = tf.constant(continues_word, tf.bool)
-    entities = decode_entities(tf.constant(logits), start, end, continues_word)
+    if may_begin is not None:
+        may_begin = tf.constant(may_begin, tf.bool)
+    entities = decode_entities(tf.constant(logits), start, end, continues_word, may_begin=may_begin)
     types = entity_types(TAGS)
     return [
         [(s, e, types[t]) for s, e, t in zip(*row, strict=True)]
@@ -99,6 +101,41 @@ def test_whole_words(continues, tags, expected):
     if tags == ["B-LOC", "O"]:
         logits[1] /= 4  # weaker than the first piece
     assert decode(logits, characters(len(tags)), continues) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("may_begin", "continues", "tags", "expected"),
+    [
+        pytest.param([True, False], None, ["O", "B-LOC"], [], id="no entity begins there"),
+        pytest.param([True, False], None, ["O", "I-LOC/O"], [], id="none is mended there"),
+        pytest.param([True, False], None, ["B-LOC", "I-LOC"], [(0, 2, "LOC")], id="one goes on there"),
+        pytest.param([True, False], None, ["B-LOC", "B-LOC/I-LOC"], [(0, 2, "LOC")], id="one goes on instead"),
+        pytest.param([True, False], None, ["B-LOC", "B-PER/O"], [(0, 1, "LOC")], id="none of another type"),
+        pytest.param([False, False], None, ["B-LOC", "B-PER"], [], id="none at all"),
+        pytest.param([True, False, False], [False, True, False], ["O", "O", "B-LOC"], [], id="of words"),
+        pytest.param([True, True, False], [False, False, True], ["O", "B-LOC", "I-LOC"], [(1, 3, "LOC")], id="a word"),
+    ],
+)
+def test_entities_begin_where_they_may(may_begin, continues, tags, expected):
+    assert decode(logits_of(tags), characters(len(tags)), continues, may_begin) == [expected]
+
+
+def test_the_score_counts_only_sequences_whose_entities_begin_where_they_may():
+    logits = np.random.default_rng(1).normal(size=(3, len(TAGS))).astype(np.float32)
+    logits[0, 1] += 3
+    start = ragged([[0, 1, 2]])
+    entities = decode_entities(tf.constant(logits), start, start + 1, may_begin=tf.constant([True, False, True]))
+    assert (entities.start.to_list()[0][0], entities.type_id.to_list()[0][0]) == (0, 0)
+    end = entities.end.to_list()[0][0]
+    marking, everything = 0.0, 0.0
+    for tags in filter(is_legal, itertools.product(range(len(TAGS)), repeat=3)):
+        if tags[1] % 2 == 1:
+            continue
+        weight = np.exp(sum(logits[place, tag] for place, tag in enumerate(tags)))
+        everything += weight
+        if tags[:end] == (1, 2, 2)[:end] and (end == 3 or tags[end] != 2):
+            marking += weight
+    assert entities.score.to_list()[0][0] == pytest.approx(marking / everything, rel=1e-5)
 
 
 def is_legal(tags):

@@ -5,11 +5,11 @@ import pytest
 
 from components.annotated_text import Entity
 from components.trainer.pieces import (
+    annotated_pieces,
     continuation_tokens,
-    counted_pieces,
     follow_directly,
     has_whole_words,
-    prefixed_words,
+    is_annotated_by_whitespace,
 )
 from components.trainer.settings import TrainerSettings
 from components.trainer.training_data import TokenizedTexts
@@ -66,48 +66,39 @@ def test_pieces_follow_directly(spans, token_ids, expected):
 
 
 @pytest.mark.parametrize(
-    ("spans", "token_ids", "expected"),
+    ("spans", "tag_ids", "token_ids", "expected"),
     [
-        pytest.param([[(0, 1), (1, 5), (5, 9), (10, 11)]], [2, 0, 1, 0], [False, True, True, False], id="@paulwalk x"),
-        pytest.param([[(0, 1), (2, 6)]], [2, 0], [False, False], id="@ paul"),
-        pytest.param([[(0, 4), (4, 5), (5, 8)]], [0, 2, 0], [False, False, False], id="well-known"),
-        pytest.param([[(0, 1), (1, 2), (2, 6), (6, 7), (7, 9)]], [2, 2, 0, 2, 0], [0, 0, 1, 0, 0], id="##paul-x"),
-        pytest.param([[(0, 1)], [(1, 2)]], [2, 0], [False, False], id="punctuation ends another text"),
-        pytest.param([[(0, 4), (5, 6), (6, 9)]], [0, 2, 0], [False, False, True], id="letters before the whitespace"),
+        pytest.param([[(0, 1), (1, 5), (5, 9), (10, 11)]], [0] * 4, [2, 0, 1, 0], [1, 0, 0, 1], id="@paulwalk x"),
+        pytest.param([[(0, 1), (2, 6), (6, 9)]], [0] * 3, [2, 0, 1], [1, 1, 1], id="@ paulwalk"),
+        pytest.param([[(0, 4), (4, 5), (5, 8), (8, 9)]], [0] * 4, [0, 2, 0, 1], [1, 0, 0, 0], id="well-knowns"),
+        pytest.param([[(0, 1), (1, 2), (2, 3)]], [1, 2, 2], [0, 2, 0], [1, 1, 1], id="an entity, U.S"),
+        pytest.param([[(0, 1)], [(1, 2)]], [0, 0], [2, 0], [1, 1], id="two texts"),
     ],
 )
-def test_prefixed_words(spans, token_ids, expected):
-    assert prefixed_words(_texts(spans, [0] * len(token_ids), token_ids), VOCABULARY).tolist() == expected
+def test_annotated_pieces(spans, tag_ids, token_ids, expected):
+    assert annotated_pieces(_texts(spans, tag_ids, token_ids), CONTINUATION).tolist() == expected
 
 
 ENGLISH = [[(0, 1), (1, 5), (6, 10), (10, 11)]]  # @paul Rome.
 CHINESE = [[(0, 1), (1, 2), (2, 3), (3, 4)]]
-NOT_COUNTED = {"count_prefixed_words": False}
 
 
 @pytest.mark.parametrize(
     ("spans", "tag_ids", "settings", "expected"),
     [
-        pytest.param(ENGLISH, [0, 0, 1, 2], {}, [True, False, True, True], id="entities end at whitespace"),
-        pytest.param(ENGLISH, [1, 2, 0, 0], {}, [True, True, True, True], id="the prefixed word is an entity"),
-        pytest.param(ENGLISH, [0, 0, 1, 0], {}, None, id="an entity ends before a full stop"),
-        pytest.param(ENGLISH, [0, 1, 0, 0], {}, None, id="an entity begins after @"),
-        pytest.param(CHINESE, [0, 1, 2, 0], {}, None, id="no whitespace"),
-        pytest.param(ENGLISH, [0, 0, 1, 2], {"count_prefixed_words": True}, None, id="all wanted"),
-        pytest.param(ENGLISH, [0, 0, 1, 0], NOT_COUNTED, [True, False, True, True], id="few wanted"),
-        pytest.param(ENGLISH, [0, 0, 1, 2], {"decoder": "crf"}, None, id="loss of sequences"),
-        pytest.param(ENGLISH, [0, 0, 1, 2], {"loss": "seed"}, None, id="loss of the seed"),
-        pytest.param(ENGLISH * 98 + CHINESE, [0, 0, 1, 2] * 98 + [0, 1, 0, 0], {}, None, id="2 ends of 99 inside"),
-        pytest.param(
-            ENGLISH * 100 + CHINESE,
-            [0, 0, 1, 2] * 100 + [0, 0, 0, 1],
-            {},
-            [True, False, True, True] * 100 + [True, False, True, True],
-            id="1 end of 101 inside",
-        ),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {}, True, id="entities end at whitespace"),
+        pytest.param(ENGLISH, [1, 2, 0, 0], {}, True, id="the prefixed word is an entity"),
+        pytest.param(ENGLISH, [0, 0, 1, 0], {}, False, id="an entity ends before a full stop"),
+        pytest.param(ENGLISH, [0, 1, 0, 0], {}, False, id="an entity begins after @"),
+        pytest.param(CHINESE, [0, 1, 2, 0], {}, False, id="no whitespace"),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {"annotated_by_whitespace": False}, False, id="not wanted"),
+        pytest.param(ENGLISH, [0, 0, 1, 0], {"annotated_by_whitespace": True}, True, id="wanted"),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {"decoder": "crf"}, False, id="loss of sequences"),
+        pytest.param(ENGLISH, [0, 0, 1, 2], {"loss": "seed"}, False, id="loss of the seed"),
+        pytest.param(ENGLISH * 98 + CHINESE, [0, 0, 1, 2] * 98 + [0, 1, 0, 0], {}, False, id="2 ends of 99 inside"),
+        pytest.param(ENGLISH * 100 + CHINESE, [0, 0, 1, 2] * 100 + [0, 0, 0, 1], {}, True, id="1 end of 101 inside"),
     ],
 )
-def test_counted_pieces(spans, tag_ids, settings, expected):
+def test_annotated_by_whitespace(spans, tag_ids, settings, expected):
     texts = _texts(spans, tag_ids, [2, 0, 0, 2] * len(spans))
-    counted = counted_pieces(TrainerSettings(**settings), texts, VOCABULARY)
-    assert (None if counted is None else counted.tolist()) == expected
+    assert is_annotated_by_whitespace(TrainerSettings(**settings), texts, CONTINUATION) is expected

@@ -26,7 +26,7 @@ def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
     assert len(report["epochs"]) == 8
     assert report["epochs"][report["best_epoch"] - 1]["f1"] == max(epoch["f1"] for epoch in report["epochs"]) > 0.8
     assert report["splits"]["train"] == {"texts": 24, "tokens": 140, "entities": 32, "unaligned": 0}
-    assert (report["whole_words"], report["count_prefixed_words"]) == (True, True)
+    assert (report["whole_words"], report["annotated_by_whitespace"]) == (True, False)
     assert report["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     assert (report["tokenizer"]["lower_case"], report["libraries"]["tensorflow"]) == (True, tf.__version__)
     records = tf.data.TFRecordDataset(f"{training_arguments.serving_model_dir}/{WARM_UP_FILE}")

@@ -78,8 +78,12 @@ def test_a_batch_smaller_than_a_window_is_refused():
         pytest.param(
             {"recipe": {"layerwise_learning_rate_decay": 1.1}}, "recipe.layerwise_learning_rate_decay", id="layers"
         ),
-        pytest.param({"count_prefixed_words": False, "decoder": "crf"}, "words: expected true or null", id="sequences"),
-        pytest.param({"count_prefixed_words": False, "loss": "seed"}, "words: expected true or null", id="positions"),
+        pytest.param(
+            {"annotated_by_whitespace": True, "decoder": "crf"}, "whitespace: expected false or", id="sequences"
+        ),
+        pytest.param(
+            {"annotated_by_whitespace": True, "loss": "seed"}, "whitespace: expected false or", id="positions"
+        ),
         pytest.param({"recipe": {"frozen_layers": -1}}, "recipe.frozen_layers: expected 0 or more", id="frozen"),
         pytest.param(
             {"recipe": {"gradient_accumulation_steps": 0}}, "recipe.gradient_accumulation_steps", id="no batches"

@@ -13,9 +13,10 @@ import tensorflow as tf
 from components.pusher.model_card import CARD_FILE, ModelCard
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.encoder_config import EncoderConfig
+from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
-from components.trainer.warm_start import load_version, newest_version
+from components.trainer.warm_start import load_version, newest_version, with_decisions
 from components.transform.vocabulary import Vocabulary
 
 TAGS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
@@ -54,6 +55,7 @@ def served(tmp_path: Path) -> Path:
             created="2026-11-24T00:00:00Z",
             digest="",
             types=("LOC", "PER"),
+            model={"whole_words": False, "annotated_by_whitespace": True} if version == 10 else {},
             tokenizer={"vocabulary_sha256": hashlib.sha256(VOCABULARY.to_bytes()).hexdigest()},
         )
         (folder / CARD_FILE).parent.mkdir(exist_ok=True)
@@ -66,6 +68,21 @@ def test_the_newest_version(served: Path, tmp_path: Path) -> None:
     assert newest_version(tmp_path / "nowhere") is None
     (tmp_path / "empty").mkdir()
     assert newest_version(tmp_path / "empty") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "settings", "whole_words", "by_whitespace"),
+    [
+        pytest.param("10", {}, False, True, id="what the version decided"),
+        pytest.param("9", {}, None, None, id="a version that does not say"),
+        pytest.param("10", {"whole_words": True}, True, True, id="one of the two is set"),
+        pytest.param("10", {"annotated_by_whitespace": False}, False, False, id="the other one"),
+        pytest.param("10", {"decoder": "crf"}, False, None, id="a loss that cannot leave pieces out"),
+    ],
+)
+def test_what_the_texts_decided_stays(served, version, settings, whole_words, by_whitespace):
+    decided = with_decisions(TrainerSettings(**settings), served / version)
+    assert (decided.whole_words, decided.annotated_by_whitespace) == (whole_words, by_whitespace)
 
 
 def test_every_weight_arrives(served: Path) -> None:
