@@ -6,6 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.trainer.beginnings import may_begin, piece_kinds
+from components.trainer.encoder_config import EncoderConfig
+from components.trainer.servable import Servable, export
+from components.trainer.tagger import FusionTagger
+from components.trainer.text_tagger import TextTagger
 from components.transform.tokenizer import Tokenizer
 from components.transform.vocabulary import Vocabulary
 
@@ -51,3 +55,17 @@ def test_where_entities_may_begin(text, expected):
 @given(st.lists(st.text(alphabet="a1@. 北", max_size=8), max_size=4))
 def test_texts_do_not_see_each_other(texts):
     assert _beginnings(*texts) == [_beginnings(text)[0] for text in texts]
+
+
+def test_the_exported_model_knows_where_entities_may_begin(tmp_path):
+    config = EncoderConfig(
+        vocab_size=len(VOCABULARY), hidden_size=8, num_layers=1, num_heads=2, intermediate_size=8, max_positions=32
+    )
+    tagger = FusionTagger(config, 3, seed=1)
+    tagger.named_variables()["output_bias"].assign([0.0, 9.0, 0.0])  # every token looks like the beginning of an entity
+    text_tagger = TextTagger(
+        tagger, cls_id=2, sep_id=3, window=32, overlap=8, continuation=tuple(KINDS.continues), kinds=KINDS
+    )
+    export(Servable(TOKENIZER, text_tagger, ("O", "B-LOC", "I-LOC")), tmp_path)
+    answer = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](text=tf.constant(["@rome/rome 1 rome.1"]))
+    assert answer["entity_start"].numpy().tolist() == [[0, 1, 11, 13]]
