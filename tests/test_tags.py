@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.annotated_text import AnnotationError, Entity
@@ -115,7 +115,6 @@ def entities_and_length(draw: st.DrawFn) -> tuple[list[tuple[int, int, str]], in
     return entities, position + draw(st.integers(0, 3))
 
 
-@settings(deadline=None)
 @given(entities_and_length(), st.sampled_from(SCHEMES))
 def test_entities_survive_the_way_through_tags(drawn: tuple[list[tuple[int, int, str]], int], scheme: Scheme) -> None:
     entities, length = drawn
@@ -124,7 +123,6 @@ def test_entities_survive_the_way_through_tags(drawn: tuple[list[tuple[int, int,
     assert entities_from_tags(tags, scheme) == entities
 
 
-@settings(deadline=None)
 @given(st.data(), st.sampled_from(SCHEMES))
 def test_any_tags_of_a_scheme_mark_disjoint_entities_that_cover_them(data: st.DataObject, scheme: Scheme) -> None:
     tag = st.one_of(
@@ -137,7 +135,6 @@ def test_any_tags_of_a_scheme_mark_disjoint_entities_that_cover_them(data: st.Da
     assert all(tags[position].endswith(f"-{name}") for first, end, name in entities for position in range(first, end))
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["O", "B-P", "I-P", "B-L", "I-L"])))
 def test_bio_and_iob1_read_the_same(tags: list[str]) -> None:
     assert entities_from_tags(tags, "BIO") == entities_from_tags(tags, "IOB1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.annotated_text import AnnotationError
@@ -236,7 +236,6 @@ def test_very_long_sentences_are_kept() -> None:
 TOKEN = st.text(st.sampled_from("ab北京，é😀\u200b#'3"), min_size=1, max_size=3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(TOKEN, min_size=1, max_size=8), min_size=1, max_size=5), st.data())
 def test_entities_cover_their_tokens(sentences: list[list[str]], data: st.DataObject) -> None:
     scheme = data.draw(st.sampled_from(["BIO", "IOB1", "BIOES", "BMES"]))

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.annotated_text import AnnotationError, Entity
@@ -231,7 +231,6 @@ def annotated(draw: st.DrawFn) -> tuple[str, list[tuple[int, int, str]]]:
     return text, spans
 
 
-@settings(deadline=None)
 @given(st.lists(annotated(), min_size=1, max_size=4), st.sampled_from(["code_point", "utf16", "byte"]), st.booleans())
 def test_every_unit_and_end_leads_to_the_same_entities(
     texts: list[tuple[str, list[tuple[int, int, str]]]], unit: str, inclusive: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from components.annotated_text import AnnotationError
@@ -68,7 +68,6 @@ def test_binary_is_refused() -> None:
         decode_lines(b"a\nb\0c", "a")
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r\0\ufeff", exclude_categories=["Cs"])), min_size=1))
 def test_only_line_feeds_end_lines(lines: list[str]) -> None:
     assert decode_lines("\n".join(lines).encode(), "a") == lines
@@ -85,13 +84,11 @@ def assert_texts_or_error(data: bytes) -> None:
     assert message.startswith("a:") or texts
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_texts_or_an_annotation_error(data: bytes) -> None:
     assert_texts_or_error(data)
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from('{}[]":,\\ \t\n#OBI-PERtextlabel01北'), max_size=80))
 def test_any_text_gives_texts_or_an_annotation_error(text: str) -> None:
     assert_texts_or_error(text.encode())

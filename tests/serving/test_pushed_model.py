@@ -136,7 +136,7 @@ def test_text_of_100000_characters(client: Client) -> None:
     assert all(text[entity.start : entity.end] == entity.text for entity in tagged.entities)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.binary(max_size=40) | st.text(max_size=20).map(str.encode), max_size=5))
 def test_no_bytes_make_the_graph_raise(client: Client, signatures: Any, texts: list[bytes]) -> None:
     request = protocol.PredictRequest(model_spec=protocol.ModelSpec(name="ner"))

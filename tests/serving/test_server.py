@@ -96,7 +96,7 @@ def test_request_that_does_not_fit_the_signature(client: Client) -> None:
         client.predict(request)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.binary(max_size=30), max_size=4))
 def test_no_bytes_make_the_server_fail(client: Client, texts: list[bytes]) -> None:
     request = protocol.PredictRequest(model_spec=protocol.ModelSpec(name="ner"))
@@ -108,7 +108,7 @@ def test_no_bytes_make_the_server_fail(client: Client, texts: list[bytes]) -> No
     assert [dim.size for dim in response.outputs["entity_count"].tensor_shape.dim] == [len(texts)]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=60))
 def test_no_message_makes_the_server_fail(steady_server: RunningServer, data: bytes) -> None:
     call = steady_server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")

@@ -117,7 +117,7 @@ def test_the_gradient_is_that_of_finite_differences():
 
 
 @given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=5), seed=st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_the_loss_of_a_batch_is_the_sum_over_its_texts(lengths, seed):
     generator = np.random.default_rng(seed)
     rows = [[NO_TAG, *generator.choice([0, 1, 3], length).tolist(), NO_TAG] for length in lengths]

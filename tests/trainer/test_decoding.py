@@ -143,7 +143,7 @@ def is_legal(tags):
 
 
 @given(st.lists(st.integers(0, 5), max_size=4), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_sequence_is_the_best_legal_one(lengths, seed):
     scores = np.random.default_rng(seed).normal(size=(sum(lengths), len(TAGS))).astype(np.float32) * 3
     log_probabilities = tf.nn.log_softmax(scores)

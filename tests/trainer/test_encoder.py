@@ -18,7 +18,7 @@ ROW_LENGTHS = st.lists(st.integers(1, TINY.max_positions), min_size=1, max_size=
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 @given(row_lengths=ROW_LENGTHS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_packed_rows_equal_a_padded_encoder(activation: str, row_lengths: list[int]) -> None:
     tagger = random_tagger(dataclasses.replace(TINY, hidden_activation=activation))
     token_ids = random_rows(row_lengths)

@@ -54,7 +54,7 @@ def entities(draw):
     ],
 )
 @given(texts=st.lists(entities(), max_size=3), order=st.randoms(use_true_random=False))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_legal_sequence_in_any_order_of_labels_gives_its_entities(scheme, written, texts, order):
     labels = ["O", "[PAD]", "X", "[CLS]", "[SEP]", *written]
     order.shuffle(labels)

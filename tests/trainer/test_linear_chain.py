@@ -77,7 +77,7 @@ def written_out(scores, places, transitions, scheme: LabelScheme, written: Schem
     whole_words=st.booleans(),
     temperature=st.sampled_from([0.5, 1.0, 3.0]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_score_is_the_share_of_the_sequences_that_mark_the_entity(name, lengths, seed, whole_words, temperature):
     labels, written, iob1 = SCHEMES[name]
     scheme = label_scheme(labels, iob1=iob1)

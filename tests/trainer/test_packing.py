@@ -24,7 +24,7 @@ def fewest_places(lengths: list[int], group_count: int) -> int:
 
 
 @given(ROW_LENGTHS, st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cuts_pad_as_little_as_possible(row_lengths: list[int], group_count: int) -> None:
     lengths = sorted(row_lengths, reverse=True)
     cuts = tuple(group_cuts(tf.constant(lengths, tf.int32), group_count).numpy().tolist())
@@ -48,7 +48,7 @@ def rows_of_part(group_parts: tf.Tensor, part: int) -> list[np.ndarray]:
 
 
 @given(ROW_LENGTHS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_groups_hold_each_row_once_and_whole(row_lengths: list[int]) -> None:
     packed = random_parts(row_lengths)
     rows = np.split(packed.numpy(), np.cumsum(row_lengths)[:-1]) if row_lengths else []
@@ -69,7 +69,7 @@ def test_groups_hold_each_row_once_and_whole(row_lengths: list[int]) -> None:
 
 
 @given(ROW_LENGTHS, st.integers(0, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_merging_undoes_splitting(row_lengths: list[int], part: int) -> None:
     plan = plan_rows(tf.constant(row_lengths, tf.int32), num_heads=HEADS)
     packed = random_parts(row_lengths)
@@ -78,7 +78,7 @@ def test_merging_undoes_splitting(row_lengths: list[int], part: int) -> None:
 
 
 @given(ROW_LENGTHS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_gradients_are_those_of_the_gathers(row_lengths: list[int]) -> None:
     plan = plan_rows(tf.constant(row_lengths, tf.int32), num_heads=HEADS)
     packed = random_parts(row_lengths)

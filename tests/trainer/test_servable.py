@@ -160,7 +160,7 @@ def test_the_untrained_model_finds_something(signatures):
         max_size=4,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_bytes_make_the_graph_raise(signatures, texts):
     check_answer(texts, tag(signatures, texts))
 

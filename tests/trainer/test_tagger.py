@@ -43,7 +43,7 @@ def split_rows(token_ids: tf.Tensor, row_lengths: list[int]) -> list[tf.Tensor]:
 
 
 @given(row_lengths=st.lists(st.integers(0, TINY.max_positions), max_size=9), fusion=st.sampled_from(FUSIONS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_row_is_tagged_alike_alone_and_in_any_company(row_lengths: list[int], fusion: FusionName) -> None:
     tag = tag_in_graph(fusion)
     token_ids = random_rows(row_lengths)
@@ -58,7 +58,7 @@ def test_a_row_is_tagged_alike_alone_and_in_any_company(row_lengths: list[int], 
 
 
 @given(row_lengths=st.lists(st.integers(1, TINY.max_positions), min_size=2, max_size=6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_gradients_add_up_over_the_rows_of_a_batch(row_lengths: list[int]) -> None:
     gradients = gradients_in_graph()
     token_ids = random_rows(row_lengths)

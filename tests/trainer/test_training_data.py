@@ -78,7 +78,7 @@ def test_a_batch_holds_its_windows(training_arguments):
     batch_tokens=st.integers(64, 400),
     seed=st.integers(0, 2**31 - 1),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_batches_hold_every_window_once_within_the_budget(lengths, batch_tokens, seed):
     array = np.array(lengths)
     batches = epoch_batches(array, batch_tokens=batch_tokens, seed=seed, epoch=0)

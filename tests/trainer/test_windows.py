@@ -55,7 +55,7 @@ def texts_and_windows(draw):
 
 
 @given(texts_and_windows())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_token_counts_once_with_its_context(case):
     lengths, window, overlap = case
     # Ids tell text and place, so that a misplaced token shows.

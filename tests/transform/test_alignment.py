@@ -82,7 +82,7 @@ def annotated(draw: st.DrawFn) -> tuple[list[Span], list[TypedSpan]]:
     return draw(disjoint_spans()), [(*span, draw(st.integers(-1, 2))) for span in draw(disjoint_spans())]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(batch=st.lists(annotated(), max_size=12))
 def test_a_batch_is_its_texts_one_by_one(batch: list[tuple[list[Span], list[TypedSpan]]]) -> None:
     tags, unaligned = align([pieces for pieces, _ in batch], [entities for _, entities in batch])

@@ -78,7 +78,7 @@ long_word = st.builds(
     st.integers(190, 420),
 )
 texts = st.lists(st.one_of(short_text, long_word), max_size=30)
-hypothesis_settings = settings(max_examples=60, deadline=None)
+hypothesis_settings = settings(max_examples=60)
 
 
 @hypothesis_settings
@@ -124,7 +124,7 @@ def uncased_tokenizer() -> Tokenizer:
     return Tokenizer(rich_vocabulary(), lower_case=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.lists(st.binary(max_size=30), max_size=20))
 def test_any_bytes_are_read_as_python_reads_them(uncased_tokenizer: Tokenizer, content: list[bytes]) -> None:
     from_bytes = uncased_tokenizer(tf.constant(content, tf.string))
