@@ -169,8 +169,8 @@ def decode_entities(
         transitions: see `decode_tags`.
         scheme: see `decode_tags`.
         temperature: float32 [], above 0; it changes the scores and never the entities.
-        may_begin: bool [N], an entity may begin at the token; None lets it begin everywhere. It acts on labels that
-            begin an entity wherever they stand, as B-x does.
+        may_begin: bool [N], an entity may begin at the token, as at the first of each text; None lets it begin
+            everywhere. It acts on labels that begin an entity wherever they stand, as B-x does.
     """
     boundary = logits.shape[-1]
     scheme = bio_scheme(boundary) if scheme is None else scheme
@@ -186,9 +186,9 @@ def decode_entities(
     unit_text = tf.gather(token_text, first_tokens)
     scores = units.scores
     if may_begin is not None:
-        always_begins = scheme.begins.all(axis=0)  # [K]
-        forbidden = always_begins & ~tf.gather(may_begin, first_tokens)[:, tf.newaxis]
-        scores = tf.where(forbidden, IMPOSSIBLE, scores)
+        forbidden = scheme.begins.all(axis=0) & ~tf.gather(may_begin, first_tokens)[:, tf.newaxis]  # [M, K]
+        # A model served in float16 may overflow; of such a unit `lay_out` would forget what is forbidden.
+        scores = tf.where(forbidden, IMPOSSIBLE, tf.where(tf.math.is_nan(scores), 0.0, scores))
     slots = lay_out(scores, tf.math.bincount(unit_text, minlength=text_count, maxlength=text_count))
     steps = chain_transitions(scheme, transitions)
     path = best_path(slots.emissions, steps, boundary)  # [N + B + 1]

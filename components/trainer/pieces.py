@@ -5,14 +5,46 @@ A word is a piece and the `##` pieces after it, so `@paulwalk` is two words with
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from components.trainer.settings import TrainerSettings
 from components.trainer.training_data import TokenizedTexts
+from components.transform import code_points
 from components.transform.vocabulary import Vocabulary
 
 # One entity in a hundred that begins or ends inside may be a slip of annotators; more are the language's way.
 GREATEST_SHARE_INSIDE = 0.01
+
+
+class PieceKinds(NamedTuple):
+    """What a token of the vocabulary is: bool [vocabulary] each.
+
+    Attributes:
+        continues: it continues a word.
+        lettered: it has a letter or a digit; [UNK], which may stand for anything, counts as having none.
+        ideograph: it is an ideograph, which is a word of its own, as texts have it that write no whitespace.
+    """
+
+    continues: np.ndarray
+    lettered: np.ndarray
+    ideograph: np.ndarray
+
+
+def piece_kinds(vocabulary: Vocabulary) -> PieceKinds:
+    """Returns the kinds of the tokens of a vocabulary."""
+    properties = code_points.code_point_tables(lower_case=False).original
+    special = {vocabulary.pad_id, vocabulary.unk_id, vocabulary.cls_id, vocabulary.sep_id}
+    return PieceKinds(
+        continues=np.array(continuation_tokens(vocabulary)),
+        lettered=np.array(
+            [index not in special and any(map(str.isalnum, token)) for index, token in enumerate(vocabulary.tokens)]
+        ),
+        ideograph=np.array(
+            [len(token) == 1 and bool(properties.value(ord(token)) & code_points.CJK) for token in vocabulary.tokens]
+        ),
+    )
 
 
 def continuation_tokens(vocabulary: Vocabulary) -> tuple[bool, ...]:
@@ -40,13 +72,19 @@ def is_annotated_by_whitespace(
     return settings.loss_is_of_single_pieces and share_inside(texts, directly) <= GREATEST_SHARE_INSIDE
 
 
-def annotated_pieces(texts: TokenizedTexts, continuation: tuple[bool, ...]) -> np.ndarray:
-    """Returns which pieces are of entities or of words after whitespace or at the beginning of a text, bool [pieces].
+def counted_pieces(texts: TokenizedTexts, kinds: PieceKinds) -> np.ndarray:
+    """Returns which pieces count in the loss where texts are annotated by whitespace, bool [pieces].
+
+    Those of entities, and of words that begin a text or follow whitespace; an ideograph counts as if whitespace stood
+    around it.
 
     Example: of the pieces @ paul ##walk : / / of `@paulwalk ://` the first and the fourth, if none is of an entity.
     """
-    continues = np.array(continuation)[texts.token_ids]
-    return ~follow_directly(texts, continues)[_begin_of_run(continues)] | (texts.tag_ids != 0)
+    continues = kinds.continues[texts.token_ids]
+    ideograph = kinds.ideograph[texts.token_ids]
+    joined = follow_directly(texts, continues) & ~ideograph
+    joined[1:] &= ~ideograph[:-1]
+    return ~joined[_begin_of_run(continues)] | (texts.tag_ids != 0)
 
 
 def follow_directly(texts: TokenizedTexts, continues: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from components import progress as console
 from components.code_version import code_version, library_versions
 from components.settings import parse_settings, settings_to_json
 from components.tags import OUTSIDE
-from components.trainer.beginnings import PieceKinds, piece_kinds
 from components.trainer.calibration import FittedTemperature, ScoredEntities, fit_temperature
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoints import load_encoder
@@ -27,7 +26,14 @@ from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_digest import encoder_digest
 from components.trainer.encoder_directory import check_vocabulary_size, encoder_config_from_directory
 from components.trainer.evaluation import best_weight, scorer_of, transition_weights
-from components.trainer.pieces import annotated_pieces, continuation_tokens, has_whole_words, is_annotated_by_whitespace
+from components.trainer.pieces import (
+    PieceKinds,
+    continuation_tokens,
+    counted_pieces,
+    has_whole_words,
+    is_annotated_by_whitespace,
+    piece_kinds,
+)
 from components.trainer.servable import Servable, export
 from components.trainer.settings import TrainerSettings
 from components.trainer.tagger import FusionTagger
@@ -69,12 +75,12 @@ def run_fn(fn_args: Any) -> None:
 
     served = _served_version(settings)
     settings = dataclasses.replace(settings, warm_start=None if served is None else served.name)
-    if served is not None:
-        settings = with_decisions(settings, served)
+    deciding = settings if served is None else with_decisions(settings, served)
     vocabulary = assets.vocabulary
     continuation = continuation_tokens(vocabulary)
-    whole_words = has_whole_words(settings, splits["train"], continuation)
-    by_whitespace = is_annotated_by_whitespace(settings, splits["train"], continuation)
+    whole_words = has_whole_words(deciding, splits["train"], continuation)
+    by_whitespace = is_annotated_by_whitespace(deciding, splits["train"], continuation)
+    kinds = piece_kinds(vocabulary) if by_whitespace else None
     transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
     strategy = training_strategy(settings.distribution)
     with strategy.scope():
@@ -82,7 +88,7 @@ def run_fn(fn_args: Any) -> None:
             settings,
             assets,
             continuation if whole_words else None,
-            piece_kinds(vocabulary) if by_whitespace else None,
+            kinds,
             transitions,
         )
     if served is not None:
@@ -95,7 +101,7 @@ def run_fn(fn_args: Any) -> None:
         sep_id=vocabulary.sep_id,
         window=window,
         overlap=overlap,
-        counted=annotated_pieces(splits["train"], continuation) if by_whitespace else None,
+        counted=None if kinds is None else counted_pieces(splits["train"], kinds),
     )
     console.report(
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from components.trainer.beginnings import PieceKinds, may_begin
+from components.trainer.beginnings import may_begin
 from components.trainer.crf import sequence_loss
 from components.trainer.decoding import Entities, decode_entities
 from components.trainer.label_scheme import LabelScheme, bio_scheme
+from components.trainer.pieces import PieceKinds
 from components.trainer.tagger import FusionTagger, TaggerOutput
 from components.trainer.windows import cut_windows
 
@@ -30,7 +31,7 @@ class TextTagger(tf.Module):
         window: tokens of a window, special ones included.
         overlap: tokens that neighbouring windows share.
         continuation: bool [vocabulary], which tokens continue a word; None lets entities end inside words.
-        kinds: what tells where entities may begin, see `may_begin`; None lets them begin everywhere.
+        kinds: of the tokens, by which `may_begin` tells where entities may begin; None lets them begin everywhere.
         transitions: float32 [K+1, K+1], see `decode_tags`; None adds nothing but those that the tagger has trained.
         scheme: what the labels mean; None takes them for O, B-x, I-x, B-y, I-y, ..
 

@@ -28,18 +28,24 @@ def newest_version(serving_directory: str | os.PathLike[str]) -> pathlib.Path | 
 
 
 def with_decisions(settings: TrainerSettings, version: pathlib.Path) -> TrainerSettings:
-    """Returns the settings with what the version's training decided, where they leave it to the texts.
+    """Returns the settings with what the texts of the version's training decided, where they leave it to the texts.
 
-    A day's texts are few: they may seem to say otherwise, and the weights have learned one of the two.
+    A day's texts are few: they may seem to say otherwise, and the weights have learned one of the two. For a version
+    that was converted no texts decided anything.
 
     Raises:
         CheckpointError: the version has no model card.
     """
-    model = _read_card(version).model
+    card = _read_card(version)
+    trained = card.training.get("settings")
+    if trained is None:
+        return settings
     if settings.whole_words is None:
-        settings = dataclasses.replace(settings, whole_words=model.get("whole_words"))
-    if settings.annotated_by_whitespace is None and settings.loss_is_of_single_pieces:
-        settings = dataclasses.replace(settings, annotated_by_whitespace=model.get("annotated_by_whitespace"))
+        settings = dataclasses.replace(settings, whole_words=card.model.get("whole_words"))
+    # Under a loss of whole sequences the texts were not asked.
+    were_asked = (trained.get("decoder"), trained.get("loss")) == ("softmax", "masked")
+    if settings.annotated_by_whitespace is None and settings.loss_is_of_single_pieces and were_asked:
+        settings = dataclasses.replace(settings, annotated_by_whitespace=card.model.get("annotated_by_whitespace"))
     return settings
 
 

@@ -63,10 +63,7 @@ def tiny_vocabulary() -> Vocabulary:
 
 @pytest.fixture(scope="session")
 def transformed_examples(tiny_vocabulary, tiny_tags):
-    """The examples as Transform writes them, serialized."""
-    tokens = Tokenizer(tiny_vocabulary, lower_case=True)(tf.constant([text for text, _ in ANNOTATED]))
-    rows = zip(ANNOTATED, *(ragged.to_list() for ragged in tokens), strict=True)
-    return [_serialized(text, entities, *row, tags=tiny_tags) for (text, entities), *row in rows]
+    return examples_of(ANNOTATED, tiny_vocabulary, tiny_tags)
 
 
 @pytest.fixture
@@ -94,6 +91,13 @@ def training_arguments(tmp_path, transformed_examples, tiny_vocabulary, tiny_tag
         serving_model_dir=str(tmp_path / "model"),
         model_run_dir=str(tmp_path / "run"),
     )
+
+
+def examples_of(annotated, vocabulary: Vocabulary, tags: tuple[str, ...]) -> list[bytes]:
+    """Returns the examples as Transform writes them, serialized."""
+    tokens = Tokenizer(vocabulary, lower_case=True)(tf.constant([text for text, _ in annotated]))
+    rows = zip(annotated, *(ragged.to_list() for ragged in tokens), strict=True)
+    return [_serialized(text, entities, *row, tags=tags) for (text, entities), *row in rows]
 
 
 def write_examples(path: Path, examples: list[bytes]) -> None:

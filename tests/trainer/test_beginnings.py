@@ -5,8 +5,9 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.trainer.beginnings import may_begin, piece_kinds
+from components.trainer.beginnings import may_begin
 from components.trainer.encoder_config import EncoderConfig
+from components.trainer.pieces import piece_kinds
 from components.trainer.servable import Servable, export
 from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
@@ -44,6 +45,8 @@ def _beginnings(*texts: str) -> list[list[str]]:
         pytest.param("北rome", ["北", "rome"], id="behind an ideograph"),
         pytest.param("a/北/rome", ["a", "北", "/", "rome"], id="letters before an ideograph"),
         pytest.param("中rome", ["[UNK]", "rome"], id="behind what is not in the vocabulary"),
+        pytest.param("zz/rome", ["[UNK]", "/", "rome"], id="behind letters that are not in the vocabulary"),
+        pytest.param("rome中", ["rome"], id="an ideograph that is not in the vocabulary"),
         pytest.param("ro\u00adme\u00adly", ["rome"], id="characters that the tokenizer drops"),
         pytest.param("", [], id="nothing"),
     ],

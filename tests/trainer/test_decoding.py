@@ -107,7 +107,7 @@ def test_whole_words(continues, tags, expected):
     ("may_begin", "continues", "tags", "expected"),
     [
         pytest.param([True, False], None, ["O", "B-LOC"], [], id="no entity begins there"),
-        pytest.param([True, False], None, ["O", "I-LOC/O"], [], id="none is mended there"),
+        pytest.param([True, False, False], None, ["O", "O", "I-LOC/B-LOC"], [], id="none is mended there"),
         pytest.param([True, False], None, ["B-LOC", "I-LOC"], [(0, 2, "LOC")], id="one goes on there"),
         pytest.param([True, False], None, ["B-LOC", "B-LOC/I-LOC"], [(0, 2, "LOC")], id="one goes on instead"),
         pytest.param([True, False], None, ["B-LOC", "B-PER/O"], [(0, 1, "LOC")], id="none of another type"),
@@ -136,6 +136,24 @@ def test_the_score_counts_only_sequences_whose_entities_begin_where_they_may():
         if tags[:end] == (1, 2, 2)[:end] and (end == 3 or tags[end] != 2):
             marking += weight
     assert entities.score.to_list()[0][0] == pytest.approx(marking / everything, rel=1e-5)
+
+
+def test_where_no_entity_may_begin_numbers_that_are_none_change_nothing():
+    logits = logits_of(["O", "O"])
+    logits[1] = np.nan
+    assert decode(logits, characters(2), may_begin=[True, False]) == [[]]
+
+
+def test_the_scores_of_a_long_run_without_beginnings_stay_in_their_text():
+    # All tokens of the first text but the first look like the inside of an entity, which nothing begins.
+    logits = np.concatenate([logits_of(["O"], strength=190), logits_of(["I-LOC"] * 3000, strength=0.06)])
+    logits = np.concatenate([logits, logits_of(["B-LOC", "O", "O"])])
+    may_begin = tf.constant([True] + [False] * 3000 + [True] * 3)
+    start = ragged([[*range(3001)], [0, 1, 2]])
+    together = decode_entities(tf.constant(logits), start, start + 1, may_begin=may_begin)
+    alone = decode_entities(tf.constant(logits[-3:]), start[1:], start[1:] + 1, may_begin=may_begin[-3:])
+    assert together.start.to_list() == [[], [0]]
+    assert together.score.to_list()[1] == pytest.approx(alone.score.to_list()[0])
 
 
 def is_legal(tags):

@@ -5,17 +5,18 @@ import pytest
 
 from components.annotated_text import Entity
 from components.trainer.pieces import (
-    annotated_pieces,
     continuation_tokens,
+    counted_pieces,
     follow_directly,
     has_whole_words,
     is_annotated_by_whitespace,
+    piece_kinds,
 )
 from components.trainer.settings import TrainerSettings
 from components.trainer.training_data import TokenizedTexts
 from components.transform.vocabulary import Vocabulary
 
-VOCABULARY = Vocabulary(["word", "##piece", "@", "[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+VOCABULARY = Vocabulary(["word", "##piece", "@", "北", "[PAD]", "[UNK]", "[CLS]", "[SEP]"])
 CONTINUATION = continuation_tokens(VOCABULARY)
 
 
@@ -73,10 +74,12 @@ def test_pieces_follow_directly(spans, token_ids, expected):
         pytest.param([[(0, 4), (4, 5), (5, 8), (8, 9)]], [0] * 4, [0, 2, 0, 1], [1, 0, 0, 0], id="well-knowns"),
         pytest.param([[(0, 1), (1, 2), (2, 3)]], [1, 2, 2], [0, 2, 0], [1, 1, 1], id="an entity, U.S"),
         pytest.param([[(0, 1)], [(1, 2)]], [0, 0], [2, 0], [1, 1], id="two texts"),
+        pytest.param([[(0, 1), (1, 5), (5, 6)]], [0] * 3, [3, 0, 2], [1, 1, 0], id="behind an ideograph"),
+        pytest.param([[(0, 4), (4, 5), (5, 6)]], [0] * 3, [0, 3, 3], [1, 1, 1], id="ideographs"),
     ],
 )
-def test_annotated_pieces(spans, tag_ids, token_ids, expected):
-    assert annotated_pieces(_texts(spans, tag_ids, token_ids), CONTINUATION).tolist() == expected
+def test_counted_pieces(spans, tag_ids, token_ids, expected):
+    assert counted_pieces(_texts(spans, tag_ids, token_ids), piece_kinds(VOCABULARY)).tolist() == expected
 
 
 ENGLISH = [[(0, 1), (1, 5), (6, 10), (10, 11)]]  # @paul Rome.

@@ -10,11 +10,14 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from components import features
 from components.settings import SettingsError
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.run import run_fn
 from components.trainer.training_data import TrainingDataError
 from components.trainer.warm_up import WARM_UP_FILE
+from components.transform.vocabulary import Vocabulary
+from tests.trainer.conftest import examples_of, write_examples
 
 
 def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
@@ -37,6 +40,22 @@ def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
         assert model.signatures[request.model_spec.signature_name](**inputs)
     assert list(Path(training_arguments.model_run_dir).glob("events.out.tfevents.*"))
     assert list((tmp_path / "checkpoints").iterdir()) == [], "the state outlives a training that succeeded"
+
+
+def test_whitespace_tells_what_counts_and_where_entities_begin(training_arguments, tmp_path, tiny_tags):
+    vocabulary = Vocabulary(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "@"))
+    assets = Path(training_arguments.transform_graph_path) / "transform_fn" / "assets"
+    (assets / features.VOCABULARY_ASSET).write_bytes(vocabulary.to_bytes())
+    # The same word pieces with and without whitespace: what is glued says nothing, though there is more of it.
+    examples = examples_of((*(("b @a b", ()),) * 3, ("b @ a b", ((4, 5, "PER"),))), vocabulary, tiny_tags)
+    write_examples(tmp_path / "train.gz", examples * 6)
+    write_examples(tmp_path / "dev.gz", examples)
+    run_fn(training_arguments)
+    report = json.loads((Path(training_arguments.model_run_dir) / "training.json").read_text(encoding="utf-8"))
+    assert report["annotated_by_whitespace"] is True
+    assert report["settings"]["annotated_by_whitespace"] is None
+    tag = tf.saved_model.load(training_arguments.serving_model_dir).signatures["serving_default"]
+    assert tag(text=tf.constant(["b @ a b", "b@a b"]))["entity_start"].numpy().tolist() == [[4], [-1]]
 
 
 def test_the_exported_precision_is_the_one_that_is_scored_and_served(training_arguments):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.pusher.model_card import CARD_FILE, ModelCard
+from components.pusher.model_card import CARD_FILE, ModelCard, read_card
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.settings import TrainerSettings
@@ -55,7 +56,8 @@ def served(tmp_path: Path) -> Path:
             created="2026-11-24T00:00:00Z",
             digest="",
             types=("LOC", "PER"),
-            model={"whole_words": False, "annotated_by_whitespace": True} if version == 10 else {},
+            model={"whole_words": False, "annotated_by_whitespace": version == 10},
+            training={"settings": {"loss": "masked", "decoder": "softmax"}} if version == 10 else {},
             tokenizer={"vocabulary_sha256": hashlib.sha256(VOCABULARY.to_bytes()).hexdigest()},
         )
         (folder / CARD_FILE).parent.mkdir(exist_ok=True)
@@ -74,7 +76,7 @@ def test_the_newest_version(served: Path, tmp_path: Path) -> None:
     ("version", "settings", "whole_words", "by_whitespace"),
     [
         pytest.param("10", {}, False, True, id="what the version decided"),
-        pytest.param("9", {}, None, None, id="a version that does not say"),
+        pytest.param("9", {}, None, None, id="a version that was converted"),
         pytest.param("10", {"whole_words": True}, True, True, id="one of the two is set"),
         pytest.param("10", {"annotated_by_whitespace": False}, False, False, id="the other one"),
         pytest.param("10", {"decoder": "crf"}, False, None, id="a loss that cannot leave pieces out"),
@@ -83,6 +85,15 @@ def test_the_newest_version(served: Path, tmp_path: Path) -> None:
 def test_what_the_texts_decided_stays(served, version, settings, whole_words, by_whitespace):
     decided = with_decisions(TrainerSettings(**settings), served / version)
     assert (decided.whole_words, decided.annotated_by_whitespace) == (whole_words, by_whitespace)
+
+
+def test_texts_that_were_not_asked_decided_nothing(served):
+    card = read_card(served / "10")
+    training = {"settings": {"loss": "masked", "decoder": "crf"}}
+    card = dataclasses.replace(card, training=training, model=dict(card.model) | {"annotated_by_whitespace": False})
+    (served / "10" / CARD_FILE).write_bytes(card.to_bytes())
+    decided = with_decisions(TrainerSettings(), served / "10")
+    assert (decided.whole_words, decided.annotated_by_whitespace) == (False, None)
 
 
 def test_every_weight_arrives(served: Path) -> None:
