@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from components.segments import segment_ids
 from components.trainer.pieces import PieceKinds
 
 
@@ -20,7 +21,7 @@ def may_begin(token_ids: tf.RaggedTensor, start: tf.RaggedTensor, end: tf.Ragged
         kinds: of the vocabulary's tokens.
     """
     ids = token_ids.flat_values
-    texts = token_ids.value_rowids()
+    texts = segment_ids(token_ids.row_splits)
     ideograph = tf.gather(tf.constant(kinds.ideograph), ids)
     lettered = tf.cast(tf.gather(tf.constant(kinds.lettered), ids), tf.int32)
     touches = (start.flat_values[1:] == end.flat_values[:-1]) & ~ideograph[1:] & ~ideograph[:-1]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from components.segments import segment_ids
 from components.tags import OUTSIDE, split_tag
 from components.trainer.label_scheme import LabelScheme, bio_scheme
 from components.trainer.linear_chain import IMPOSSIBLE, Messages, Transitions, best_path, lay_out, sum_paths
@@ -174,7 +175,7 @@ def decode_entities(
     """
     boundary = logits.shape[-1]
     scheme = bio_scheme(boundary) if scheme is None else scheme
-    token_text = tf.cast(start.value_rowids(), tf.int32)  # [N]
+    token_text = segment_ids(start.row_splits)  # [N]
     text_count = tf.cast(start.nrows(), tf.int32)
     token_count = tf.shape(logits)[0]
 

@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from components.segments import segment_ids
+
 # Far below any difference of log-probabilities that a classifier produces, yet exact to add up in float32.
 IMPOSSIBLE = -1e4
 # The emission of a state that cannot stand in a slot: worse than whatever legal detour there is around it.
@@ -95,7 +97,7 @@ def lay_out(scores: tf.Tensor, lengths: tf.Tensor) -> Slots:
     relative = tf.maximum(scores - tf.reduce_max(scores, axis=-1, keepdims=True), IMPOSSIBLE)
     # A model served in float16 may overflow on some text: its tokens then tell nothing, but no request may raise.
     relative = tf.where(tf.math.is_nan(relative), 0.0, relative)
-    unit_slot = tf.range(unit_count) + tf.repeat(tf.range(1, tf.size(lengths) + 1), lengths)
+    unit_slot = tf.range(unit_count) + 1 + segment_ids(tf.concat([[0], tf.cumsum(lengths)], axis=0))
     slot_count = unit_count + tf.size(lengths) + 1
     boundary = tf.one_hot([label_count], label_count + 1, on_value=0.0, off_value=EXCLUDED)  # [1, S]
     units = tf.pad(relative, [[0, 0], [0, 1]], constant_values=EXCLUDED)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from components import features
+from components.segments import segment_ids
 from components.trainer.decoding import Entities, entity_types
 from components.trainer.serving_ops import check_serving_ops
 from components.trainer.text_tagger import TextTagger
@@ -168,7 +169,7 @@ class Servable(tf.Module):
 def cut_texts(text: tf.Tensor, start: tf.RaggedTensor, end: tf.RaggedTensor) -> tf.RaggedTensor:
     """Cuts pieces, by their offsets in code points, out of texts: string [B, (E)]; what is not UTF-8 becomes U+FFFD."""
     code_points = tf.strings.unicode_decode(text, "UTF-8", errors="replace")  # [B, (code points)]
-    row_start = tf.gather(tf.cast(code_points.row_starts(), tf.int32), start.value_rowids())
+    row_start = tf.gather(tf.cast(code_points.row_starts(), tf.int32), segment_ids(start.row_splits))
     places = tf.ragged.range(row_start + start.flat_values, row_start + end.flat_values)
     cut = places.with_flat_values(tf.gather(code_points.flat_values, places.flat_values))
     return start.with_flat_values(tf.strings.unicode_encode(cut, "UTF-8"))

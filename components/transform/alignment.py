@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from components.transform.words import segment_ids
+from components.segments import segment_ids
 
 
 class Alignment(NamedTuple):

@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text
 
+from components.segments import segment_ids
 from components.transform.code_points import code_point_tables
 from components.transform.vocabulary import Vocabulary
 from components.transform.wordpiece_model import UNKNOWN_WORD, build_wordpiece_model
-from components.transform.words import Words, segment_ids, split_words
+from components.transform.words import Words, split_words
 
 # Longer words become [UNK] as a whole, in google-research/bert as here.
 MAX_WORD_CODE_POINTS = 200

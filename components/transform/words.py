@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from components.segments import segment_ids
 from components.transform import code_points
 from components.transform.code_points import CodePointTables, PagedTable
 
@@ -74,16 +75,6 @@ def split_words(texts: tf.Tensor, tables: CodePointTables) -> Words:
         start=tf.gather(tokens.position, source),
         end=end,
     )
-
-
-def segment_ids(splits: tf.Tensor) -> tf.Tensor:
-    """Returns the segment of each element, int32 [splits[-1]], from splits [S + 1] that begin with 0.
-
-    RaggedTensor.value_rowids takes time and memory of segments x longest segment; this takes their sum.
-    """
-    ends = tf.cast(splits[1:], tf.int32)
-    total = tf.cast(splits[-1], tf.int32)
-    return tf.cumsum(tf.math.unsorted_segment_sum(tf.ones_like(ends), ends, total + 1))[:total]
 
 
 def _clean(texts: tf.Tensor, tables: CodePointTables) -> _Tokens:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -242,3 +244,30 @@ def test_transitions():
 def test_another_order_of_tags_is_refused(tags):
     with pytest.raises(ValueError, match="expected the tags O, then B- and I- of each entity type"):
         entity_types(tags)
+
+
+_MANY_TEXTS = """
+import resource
+import numpy as np
+import tensorflow as tf
+from components.trainer.decoding import decode_entities
+
+specs = [tf.TensorSpec([None, 5]), tf.RaggedTensorSpec([None, None], tf.int32, 1)]
+decode = tf.function(lambda logits, start: decode_entities(logits, start, start + 1).score.flat_values, specs)
+
+def peak(lengths):
+    count = sum(lengths)
+    logits = np.tile(np.array([9, 0, 0, 0, 0], np.float32), [count, 1])
+    decode(tf.constant(logits), tf.RaggedTensor.from_row_lengths(tf.range(count), lengths))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+few = peak([50_000, 1])
+print(peak([50_000] + [1] * 4000) - few)
+"""
+
+
+def test_memory_grows_with_the_sum_of_the_texts_and_not_with_their_number_times_the_longest():
+    finished = subprocess.run([sys.executable, "-c", _MANY_TEXTS], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    # 4001 x 50,000 places of 5 bytes are 1000 MB.
+    assert int(finished.stdout.split()[-1]) < 300
