@@ -25,8 +25,8 @@ IMPOSSIBLE = -1e4
 # The emission of a state that cannot stand in a slot: worse than whatever legal detour there is around it.
 EXCLUDED = 4 * IMPOSSIBLE
 # By how much the emission of a state may exceed that of the best path, in sums. A classifier is never forced to give up
-# so much in one place: with BIO labels the next legal choice costs what B-x costs against I-x,
-# where the entity might have begun.
+# so much in one place: with BIO labels the next legal choice costs what B-x costs against I-x, where the entity might
+# have begun.
 GREATEST_GAIN = 200.0
 # Slots that are summed one after another by operations of the graph, all blocks at once: a step takes two operations
 # of 3 us each, where one of `tf.while_loop` takes 50 to 100 us. Most sentences are one block.

@@ -107,7 +107,7 @@ def run_fn(fn_args: Any) -> None:
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "
         f"{len(windows.lengths):,} windows of at most {window} tokens, {len(windows.token_ids):,} tokens; "
         f"entities {'are whole words' if whole_words else 'may end inside words'}, "
-        f"{'they are what whitespace separates' if by_whitespace else 'whitespace tells nothing of them'}"
+        f"{'annotated' if by_whitespace else 'not annotated'} by whitespace"
     )
     decided = dataclasses.replace(settings, whole_words=whole_words, annotated_by_whitespace=by_whitespace)
     fingerprint = training_fingerprint(decided, assets, splits, replicas=strategy.num_replicas_in_sync)
