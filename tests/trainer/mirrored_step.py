@@ -16,8 +16,9 @@ from components.trainer.tagger import FusionTagger
 from components.trainer.training import train_step
 from components.trainer.training_data import TrainingBatch
 
+# Of two layers, as the weight of a single one has no gradient but rounding, which Adam blows up to whole steps.
 CONFIG = EncoderConfig(
-    vocab_size=20, hidden_size=16, num_layers=1, num_heads=2, intermediate_size=24, max_positions=16,
+    vocab_size=20, hidden_size=16, num_layers=2, num_heads=2, intermediate_size=24, max_positions=16,
     hidden_dropout=0.0, attention_dropout=0.0, initializer_range=0.3,
 )  # fmt: skip
 # Lengths of the rows of each batch. The means of their losses differ, as they hold different numbers of tokens.

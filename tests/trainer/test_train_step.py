@@ -147,8 +147,8 @@ def test_learning_rates_by_layer(recipe, expected):
 
 def test_more_frozen_layers_than_the_encoder_has():
     tagger = FusionTagger(CONFIG, tag_count=5)
-    settings = TrainerSettings(recipe=RecipeSettings(frozen_layers=2))
+    settings = TrainerSettings(recipe=RecipeSettings(frozen_layers=3))
     with pytest.raises(
-        SettingsError, match=r"trainer\.recipe\.frozen_layers: expected at most 1, the encoder's layers"
+        SettingsError, match=r"trainer\.recipe\.frozen_layers: expected at most 2, the encoder's layers"
     ):
         trained_weights(tagger, settings)

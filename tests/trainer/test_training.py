@@ -127,7 +127,8 @@ def test_a_killed_training_resumes_and_ends_as_if_nothing_had_happened(
         [result.loss for result in progress.history], [result.loss for result in expected.history], rtol=1e-5
     )
     for name, values in weights(whole).items():
-        np.testing.assert_allclose(weights(resumed)[name], values, atol=1e-6, err_msg=name)
+        # Sums of other threads round otherwise, and Adam adds to it; a step more or less would differ by 5e-3.
+        np.testing.assert_allclose(weights(resumed)[name], values, atol=1e-5, err_msg=name)
     state.remove()
     assert not (tmp_path / "state").exists()
 
