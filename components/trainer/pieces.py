@@ -35,40 +35,37 @@ class PieceKinds(NamedTuple):
 def piece_kinds(vocabulary: Vocabulary) -> PieceKinds:
     """Returns the kinds of the tokens of a vocabulary."""
     properties = code_points.code_point_tables(lower_case=False).original
-    special = {vocabulary.pad_id, vocabulary.unk_id, vocabulary.cls_id, vocabulary.sep_id}
+    lettered = np.array([any(map(str.isalnum, token)) for token in vocabulary.tokens])
+    lettered[vocabulary.unk_id] = False
     return PieceKinds(
-        continues=np.array(continuation_tokens(vocabulary)),
-        lettered=np.array(
-            [index not in special and any(map(str.isalnum, token)) for index, token in enumerate(vocabulary.tokens)]
-        ),
+        continues=continuation_tokens(vocabulary),
+        lettered=lettered,
         ideograph=np.array(
             [len(token) == 1 and bool(properties.value(ord(token)) & code_points.CJK) for token in vocabulary.tokens]
         ),
     )
 
 
-def continuation_tokens(vocabulary: Vocabulary) -> tuple[bool, ...]:
-    """Returns, for each token of the vocabulary, whether it continues a word."""
-    return tuple(token.startswith("##") and len(token) > 2 for token in vocabulary.tokens)
+def continuation_tokens(vocabulary: Vocabulary) -> np.ndarray:
+    """Returns, for each token of the vocabulary, whether it continues a word: bool [vocabulary]."""
+    return np.array([token.startswith("##") and len(token) > 2 for token in vocabulary.tokens])
 
 
-def has_whole_words(settings: TrainerSettings, texts: TokenizedTexts, continuation: tuple[bool, ...]) -> bool:
+def has_whole_words(settings: TrainerSettings, texts: TokenizedTexts, continuation: np.ndarray) -> bool:
     """Tells whether entities are decoded by words: as the settings say, else if those of the texts are whole words."""
     if settings.whole_words is not None:
         return settings.whole_words
-    return share_inside(texts, np.array(continuation)[texts.token_ids]) <= GREATEST_SHARE_INSIDE
+    return share_inside(texts, continuation[texts.token_ids]) <= GREATEST_SHARE_INSIDE
 
 
-def is_annotated_by_whitespace(
-    settings: TrainerSettings, texts: TokenizedTexts, continuation: tuple[bool, ...]
-) -> bool:
+def is_annotated_by_whitespace(settings: TrainerSettings, texts: TokenizedTexts, continuation: np.ndarray) -> bool:
     """Tells whether annotators marked what whitespace separates: as the settings say, else by the texts.
 
     By the texts: if entities begin and end at whitespace. A loss that is not of single pieces cannot make use of it.
     """
     if settings.annotated_by_whitespace is not None:
         return settings.annotated_by_whitespace
-    directly = follow_directly(texts, np.array(continuation)[texts.token_ids])
+    directly = follow_directly(texts, continuation[texts.token_ids])
     return settings.loss_is_of_single_pieces and share_inside(texts, directly) <= GREATEST_SHARE_INSIDE
 
 

@@ -28,7 +28,6 @@ from components.trainer.encoder_directory import check_vocabulary_size, encoder_
 from components.trainer.evaluation import best_weight, scorer_of, transition_weights
 from components.trainer.pieces import (
     PieceKinds,
-    continuation_tokens,
     counted_pieces,
     has_whole_words,
     is_annotated_by_whitespace,
@@ -77,20 +76,14 @@ def run_fn(fn_args: Any) -> None:
     settings = dataclasses.replace(settings, warm_start=None if served is None else served.name)
     deciding = settings if served is None else with_decisions(settings, served)
     vocabulary = assets.vocabulary
-    continuation = continuation_tokens(vocabulary)
-    whole_words = has_whole_words(deciding, splits["train"], continuation)
-    by_whitespace = is_annotated_by_whitespace(deciding, splits["train"], continuation)
-    kinds = piece_kinds(vocabulary) if by_whitespace else None
-    transitions = training_transitions(splits["train"], len(assets.tags), continuation if whole_words else None)
+    kinds = piece_kinds(vocabulary)
+    whole_words = has_whole_words(deciding, splits["train"], kinds.continues)
+    by_whitespace = is_annotated_by_whitespace(deciding, splits["train"], kinds.continues)
+    continuation = kinds.continues if whole_words else None
+    transitions = training_transitions(splits["train"], len(assets.tags), continuation)
     strategy = training_strategy(settings.distribution)
     with strategy.scope():
-        text_tagger = build_text_tagger(
-            settings,
-            assets,
-            continuation if whole_words else None,
-            kinds,
-            transitions,
-        )
+        text_tagger = build_text_tagger(settings, assets, continuation, kinds if by_whitespace else None, transitions)
     if served is not None:
         load_version(text_tagger, served, vocabulary, assets.tags)
         console.report(f"training starts from version {served.name}")
@@ -101,7 +94,7 @@ def run_fn(fn_args: Any) -> None:
         sep_id=vocabulary.sep_id,
         window=window,
         overlap=overlap,
-        counted=None if kinds is None else counted_pieces(splits["train"], kinds),
+        counted=counted_pieces(splits["train"], kinds) if by_whitespace else None,
     )
     console.report(
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "
@@ -229,7 +222,7 @@ def check_texts(texts: TokenizedTexts, tags: tuple[str, ...], *, split: str) -> 
 def build_text_tagger(
     settings: TrainerSettings,
     assets: TransformAssets,
-    continuation: tuple[bool, ...] | None,
+    continuation: np.ndarray | None,
     kinds: PieceKinds | None,
     transitions: np.ndarray,
 ) -> TextTagger:
@@ -283,11 +276,11 @@ def _served_version(settings: TrainerSettings) -> pathlib.Path | None:
     return version
 
 
-def training_transitions(texts: TokenizedTexts, tag_count: int, continuation: tuple[bool, ...] | None) -> np.ndarray:
+def training_transitions(texts: TokenizedTexts, tag_count: int, continuation: np.ndarray | None) -> np.ndarray:
     """Returns the scores of tag sequences, float32 [K+1, K+1], of whole words or of pieces, as decoded."""
     if continuation is None:
         return transition_scores(texts.tag_ids, texts.row_splits, tag_count)
-    begins_word = ~np.array(continuation)[texts.token_ids]
+    begins_word = ~continuation[texts.token_ids]
     words_before = np.concatenate([[0], np.cumsum(begins_word)])
     return transition_scores(texts.tag_ids[begins_word], words_before[texts.row_splits], tag_count)
 

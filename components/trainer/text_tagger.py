@@ -52,7 +52,7 @@ class TextTagger(tf.Module):
         sep_id: int,
         window: int,
         overlap: int,
-        continuation: tuple[bool, ...] | None,
+        continuation: np.ndarray | None,
         kinds: PieceKinds | None = None,
         transitions: np.ndarray | None = None,
         scheme: LabelScheme | None = None,

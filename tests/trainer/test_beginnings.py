@@ -67,7 +67,7 @@ def test_the_exported_model_knows_where_entities_may_begin(tmp_path):
     tagger = FusionTagger(config, 3, seed=1)
     tagger.named_variables()["output_bias"].assign([0.0, 9.0, 0.0])  # every token looks like the beginning of an entity
     text_tagger = TextTagger(
-        tagger, cls_id=2, sep_id=3, window=32, overlap=8, continuation=tuple(KINDS.continues), kinds=KINDS
+        tagger, cls_id=2, sep_id=3, window=32, overlap=8, continuation=KINDS.continues, kinds=KINDS
     )
     export(Servable(TOKENIZER, text_tagger, ("O", "B-LOC", "I-LOC")), tmp_path)
     answer = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](text=tf.constant(["@rome/rome 1 rome.1"]))
