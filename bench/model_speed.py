@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import statistics
@@ -194,8 +195,7 @@ def seed(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
 
     def padded(environment: dict[str, str]) -> TimeBatch:
         graph = stack.enter_context(_process([sys.executable, "-m", "bench.seed_model"], environment))
-        config = _hugging_face_config() | {"hidden_act": "gelu"}
-        graph({"config": config, "tag_count": TAG_COUNT, "rows": SEED_ROWS, "length": SEED_LENGTH})
+        graph({"config": _hugging_face_config(), "tag_count": TAG_COUNT, "rows": SEED_ROWS, "length": SEED_LENGTH})
 
         def timed(lengths: np.ndarray) -> float:
             parts = in_batches(lengths, SEED_ROWS)
@@ -206,7 +206,8 @@ def seed(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     by_itself = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     lengths = WORKLOADS["heavy-tailed"].lengths(arguments.sentences)[: 2 * arguments.batch]
     contestants = {
-        "ours": tag_batch("float32"),
+        # What the seed's code calls "gelu" is the tanh approximation.
+        "ours": tag_batch("float32", dataclasses.replace(BERT_BASE, hidden_activation="gelu_new")),
         "seed": padded(by_itself),
         "seed, oneDNN": padded(by_itself | {"TF_ENABLE_ONEDNN_OPTS": "1"}),
     }

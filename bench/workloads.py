@@ -14,7 +14,16 @@ from scipy import optimize, stats
 
 from components.trainer.encoder_config import EncoderConfig
 
-BERT_BASE = EncoderConfig(vocab_size=21128, hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072)
+# With the activation of Hugging Face's BERT models, for which PyTorch has one kernel. For "gelu_new" transformers computes
+# eight operations one after another, so with that the peer would be slow for a reason that is no merit of ours.
+BERT_BASE = EncoderConfig(
+    vocab_size=21128,
+    hidden_size=768,
+    num_layers=12,
+    num_heads=12,
+    intermediate_size=3072,
+    hidden_activation="gelu",
+)
 
 
 @dataclasses.dataclass(frozen=True)
