@@ -19,7 +19,6 @@ _LAYER_TENSORS = (
     "attention/output/dense/bias",
     "attention/output/LayerNorm/gamma",
     "attention/output/LayerNorm/beta",
-    "intermediate/dense/kernel",
     "intermediate/dense/bias",
     "output/dense/kernel",
     "output/dense/bias",
@@ -33,6 +32,8 @@ _EMBEDDING_TENSORS = (
     "LayerNorm/gamma",
     "LayerNorm/beta",
 )
+# What `EncoderLayer` stores transposed.
+_TRANSPOSED = "intermediate/dense/kernel"
 _ATTENTION_INPUTS = ("query", "key", "value")
 
 # What a checkpoint may carry beside the model: the pooler, the pretraining heads, and what optimisers keep.
@@ -59,6 +60,7 @@ def google_research_names(config: EncoderConfig) -> dict[str, Destination]:
                 destinations[f"{layer}/attention/self/{attention_input}/{tensor}"] = Destination(
                     f"{layer}/attention/self/query_key_value/{tensor}", part=part, part_count=len(_ATTENTION_INPUTS)
                 )
+        destinations[f"{layer}/{_TRANSPOSED}"] = Destination(f"{layer}/{_TRANSPOSED}_transposed", transpose=True)
     return {name: Destination(name) for name in names} | destinations
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -33,9 +34,9 @@ def hugging_face_names(config: EncoderConfig) -> dict[str, Destination]:
         path, _, tensor = name.rpartition("/")
         module = path if tensor in _TENSOR_NAMES else name
         hugging_face_name = f"{module.replace('/', '.')}.{_TENSOR_NAMES.get(tensor, 'weight')}"
-        names[hugging_face_name] = Destination(
-            destination.variable, tensor == "kernel", destination.part, destination.part_count
-        )
+        # PyTorch's linear layers store their kernels transposed.
+        transpose = destination.transpose != (tensor == "kernel")
+        names[hugging_face_name] = dataclasses.replace(destination, transpose=transpose)
     return names
 
 

@@ -17,7 +17,7 @@ class Destination:
 
     Args:
         variable: name of our weight.
-        transpose: the checkpoint stores the transpose, as PyTorch's linear layers do.
+        transpose: the checkpoint stores the transpose of the weight.
         part: the tensor fills columns `part * width` to `(part + 1) * width` of the weight; None fills all of it.
         part_count: number of parts of that weight.
     """

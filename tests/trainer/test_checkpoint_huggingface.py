@@ -183,6 +183,11 @@ def test_absent_weights_are_named(tmp_path: pathlib.Path) -> None:
         ("embeddings.LayerNorm.bias", "bert/embeddings/LayerNorm/beta", False),
         ("encoder.layer.2.output.dense.weight", "bert/encoder/layer_2/output/dense/kernel", True),
         (
+            "encoder.layer.1.intermediate.dense.weight",
+            "bert/encoder/layer_1/intermediate/dense/kernel_transposed",
+            False,
+        ),
+        (
             "encoder.layer.0.attention.self.value.weight",
             "bert/encoder/layer_0/attention/self/query_key_value/kernel",
             True,

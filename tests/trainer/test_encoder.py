@@ -79,9 +79,11 @@ def test_layer_norm_computes_in_float32_and_keeps_the_type() -> None:
     np.testing.assert_allclose(result.numpy()[0], [-1.342, -0.447, 0.447, 1.342], atol=2e-3)
 
 
-def test_dense() -> None:
-    dense = Dense("dense", 2, 3, truncated_normal(0.02, seed=0), tf.float32)
-    dense.kernel.assign([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_dense(transposed: bool) -> None:
+    dense = Dense("dense", 2, 3, truncated_normal(0.02, seed=0), tf.float32, transposed=transposed)
+    kernel = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    dense.kernel.assign(kernel.T if transposed else kernel)
     dense.bias.assign([10.0, 20.0, 30.0])
     np.testing.assert_array_equal(dense(tf.constant([[1.0, 1.0]])), [[15.0, 27.0, 39.0]])
 

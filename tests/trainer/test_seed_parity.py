@@ -18,6 +18,7 @@ from components.trainer.encoder_config import EncoderConfig
 from components.trainer.loss import NO_TAG, pad_rows, token_loss
 from components.trainer.packing import plan_rows
 from components.trainer.tagger import FusionTagger
+from components.trainer.weights import Destination
 
 REFERENCE = pathlib.Path(__file__).with_name("seed_reference.py")
 TAG_COUNT = 11  # as in the seed's comment
@@ -153,9 +154,7 @@ def test_loss_over_all_positions_and_its_gradients_are_the_seeds(comparison: Com
     assert {name.removeprefix("gradient/") for name in comparison.seed if name.startswith("gradient/")} == names.keys()
     worst = 0.0
     for name, destination in names.items():
-        ours = gradients[destination.variable]
-        if destination.part is not None:
-            ours = np.split(ours, destination.part_count, axis=-1)[destination.part]
+        ours = as_stored(gradients[destination.variable], destination)
         theirs = comparison.seed[f"gradient/{name}"]
         # Relative to the largest slope of the tensor: single elements pass through 0. The gradient of a key bias is 0
         # but for rounding, because softmax does not see what is added to all keys alike.
@@ -191,9 +190,7 @@ def test_every_tensor_of_the_model_reaches_its_weight(comparison: Comparison) ->
     reader = tf.train.load_checkpoint(comparison.prefix)
     variables = comparison.tagger.named_variables()
     for name, destination in seed_names(comparison.tagger.encoder_config).items():
-        ours = variables[destination.variable].numpy()
-        if destination.part is not None:
-            ours = np.split(ours, destination.part_count, axis=-1)[destination.part]
+        ours = as_stored(variables[destination.variable].numpy(), destination)
         np.testing.assert_array_equal(ours, reader.get_tensor(name), err_msg=name)
 
 
@@ -219,6 +216,12 @@ def test_the_table_of_names_covers_the_encoder_of_the_checkpoint(comparison: Com
     stored = tf.train.load_checkpoint(comparison.prefix).get_variable_to_shape_map()
     encoder = {name for name in stored if name.startswith("bert/") and not name.startswith("bert/pooler/")}
     assert google_research_names(comparison.tagger.encoder_config).keys() == encoder
+
+
+def as_stored(values: np.ndarray, destination: Destination) -> np.ndarray:
+    """Returns what a tensor of the checkpoint fills of one of our weights or of its gradient, laid out as there."""
+    part = np.split(values, destination.part_count, axis=-1)[destination.part or 0]
+    return part.T if destination.transpose else part
 
 
 def dense(gradient: tf.Tensor | tf.IndexedSlices) -> np.ndarray:

@@ -34,6 +34,8 @@ def google_research_weights(tagger: FusionTagger) -> dict[str, np.ndarray]:
         if "query_key_value" in name:
             for part, part_values in zip(("query", "key", "value"), np.split(values, 3, axis=-1), strict=True):
                 weights[name.replace("query_key_value", part)] = part_values
+        elif name.endswith("_transposed"):
+            weights[name.removesuffix("_transposed")] = values.T
         else:
             weights[name] = values
     return weights
