@@ -14,8 +14,8 @@ from scipy import optimize, stats
 
 from components.trainer.encoder_config import EncoderConfig
 
-# With the activation of Hugging Face's BERT models, for which PyTorch has one kernel. For "gelu_new" transformers computes
-# eight operations one after another, so with that the peer would be slow for a reason that is no merit of ours.
+# With the activation of Hugging Face's BERT models, for which PyTorch has one kernel. For "gelu_new" transformers runs
+# eight operations one after another: the peer would be slow for a reason that is no merit of ours.
 BERT_BASE = EncoderConfig(
     vocab_size=21128,
     hidden_size=768,
