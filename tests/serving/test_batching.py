@@ -197,7 +197,8 @@ def test_many_clients_that_come_back_get_their_own_answers() -> None:
 
     def slow_tag(texts: np.ndarray, alone: bool) -> list[np.ndarray]:
         lengths.append(len(texts))
-        time.sleep(0.005)
+        # Much longer than clients take to come back, on a busy machine too: how much is merged depends on that.
+        time.sleep(0.03)
         return tag(texts)
 
     batcher = Batcher(slow_tag, 0)
@@ -211,4 +212,4 @@ def test_many_clients_that_come_back_get_their_own_answers() -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(client, range(16)))
     assert sum(lengths) == 16 * 20
-    assert len(lengths) < 16 * 20 / 2, "hardly anything was merged"
+    assert len(lengths) < 16 * 20 / 4, "hardly anything was merged"
