@@ -2,8 +2,7 @@
 
     python -m bench.load_client --target localhost:8500 --model-name ner --texts texts.txt --clients 16 --seconds 10
 
-Each client sends one text, waits for the answer and sends the next. With one client gRPC goes through the sync client,
-with several through the asyncio one. Prints one JSON object. Imports no TensorFlow.
+Each client sends one text, waits for the answer and sends the next. Prints one JSON object. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving import async_client
-from serving.client import AsyncClient, Client, ServingError
+from serving.client import AsyncClient, ServingError
 
 
 @dataclass
@@ -52,25 +51,9 @@ def main() -> int:
         queue = itertools.islice(queue, arguments.requests)
     record = Record()
     end = float("inf") if arguments.seconds is None else time.monotonic() + arguments.seconds
-    if arguments.clients == 1 and arguments.protocol == "grpc":
-        _run_one(arguments, queue, end, record)
-    else:
-        asyncio.run(_run_many(arguments, queue, end, record))
+    asyncio.run(_run_many(arguments, queue, end, record))
     print(json.dumps({"requests": record.requests, "failures": record.failures, "retries": record.retries}))
     return 0
-
-
-def _run_one(arguments: argparse.Namespace, queue: Iterator[str], end: float, record: Record) -> None:
-    with Client(arguments.target, model_name=arguments.model_name) as client:
-        for text in queue:
-            start = time.monotonic()
-            if start >= end:
-                return
-            try:
-                client.tag([text])
-                record.requests.append((start, time.monotonic() - start))
-            except ServingError as error:
-                record.failures[type(error).__name__] += 1
 
 
 async def _run_many(arguments: argparse.Namespace, queue: Iterator[str], end: float, record: Record) -> None:

@@ -70,8 +70,7 @@ class Batcher:
     so that no request fails for another's sake.
 
     Args:
-        run: takes texts [B] and whether it is the only run under way, and returns an array for each output, [B] or
-            [B, E], as the tagger does.
+        run: takes texts [B] and returns an array for each output, [B] or [B, E], as the tagger does.
         count_position: which of the outputs is entity_count.
         runs: how many runs may be under way at once.
         shares: among how many runs the requests that clients have outstanding are divided.
@@ -79,7 +78,7 @@ class Batcher:
 
     def __init__(
         self,
-        run: Callable[[np.ndarray, bool], Sequence[Any]],
+        run: Callable[[np.ndarray], Sequence[Any]],
         count_position: int,
         runs: int = RUNS,
         shares: int = _SHARES,
@@ -111,11 +110,8 @@ class Batcher:
 
     def run_waiting(self) -> None:
         """Runs what waits and what comes meanwhile, in this thread, unless enough runs are under way already."""
-        while (taken := self._take()) is not None:
-            batch, alone = taken
-            answers = self._run_batch(
-                [request for request in batch if request.outputs.set_running_or_notify_cancel()], alone
-            )
+        while (batch := self._take()) is not None:
+            answers = self._run_batch([request for request in batch if request.outputs.set_running_or_notify_cancel()])
             with self._changing:
                 self._running.remove(len(batch))
                 self._returning += len(batch)
@@ -125,8 +121,8 @@ class Batcher:
             else:
                 _answer(answers)
 
-    def _take(self) -> tuple[list[_Request], bool] | None:
-        """Returns a run's share of what waits, in its order, and whether no other run goes on; None to run nothing."""
+    def _take(self) -> list[_Request] | None:
+        """Returns a run's share of what waits, in its order; None to run nothing."""
         with self._changing:
             if not self._waiting or len(self._running) == self._runs:
                 if not self._running:
@@ -141,28 +137,27 @@ class Batcher:
                 if rows > _MOST_ROWS or size > _MOST_BYTES:
                     break
                 batch.append(self._waiting.popleft())
-            alone = not self._running
             self._running.append(len(batch))
-        return batch, alone
+        return batch
 
-    def _run_batch(self, batch: list[_Request], alone: bool) -> list[tuple[_Request, Sequence[Any] | Exception]]:
+    def _run_batch(self, batch: list[_Request]) -> list[tuple[_Request, Sequence[Any] | Exception]]:
         """Returns each request with its outputs or its error."""
         if len(batch) > 1:
-            merged = self._run_merged(batch, alone)
+            merged = self._run_merged(batch)
             if merged is not None:
                 return list(zip(batch, merged, strict=True))
         answers: list[tuple[_Request, Sequence[Any] | Exception]] = []
         for request in batch:
             try:
-                answers.append((request, self._run(request.texts, alone)))
+                answers.append((request, self._run(request.texts)))
             except Exception as error:
                 answers.append((request, error))
         return answers
 
-    def _run_merged(self, batch: list[_Request], alone: bool) -> list[Sequence[Any]] | None:
+    def _run_merged(self, batch: list[_Request]) -> list[Sequence[Any]] | None:
         """Runs several requests as one; returns the outputs of each, None if that cannot answer them."""
         try:
-            outputs = self._run(np.concatenate([request.texts for request in batch]), alone)
+            outputs = self._run(np.concatenate([request.texts for request in batch]))
         except Exception:
             return None  # each request runs alone and gets an error of its own, if it was the cause
         total = sum(request.rows for request in batch)

@@ -62,7 +62,6 @@ class LoadedModel:
         output_names: Sequence[str],
         *,
         timeout_ms: int = 0,
-        in_this_thread: bool = False,
     ) -> list[Any]:
         """Returns the outputs `output_names` of a signature for `inputs`, one array for each name of the signature.
 
@@ -71,10 +70,6 @@ class LoadedModel:
             inputs: an array for each input.
             output_names: which outputs.
             timeout_ms: how long the run may take; 0 sets no limit. It ends with the op that is under way then.
-            in_this_thread: run the ops one after another in the caller's thread (large ones are still divided), which
-                saves a small run a change of threads for each op. Other runs share the cores by TensorFlow's run
-                handlers, which keep the ops of each run together: two runs of 8 sentences at a time made 146 sentences
-                a second where the session's common threads made 123.
 
         Raises:
             StatusError: an input has the wrong type, an op failed, or the time was up.
@@ -88,8 +83,9 @@ class LoadedModel:
                 raise StatusError(
                     "INVALID_ARGUMENT", f"Expects arg[{position}] to be {expected} but {received} is provided"
                 )
-        options = config_pb2.RunOptions(timeout_in_ms=timeout_ms, inter_op_thread_pool=-1 if in_this_thread else 0)
-        options.experimental.use_run_handler_pool = not in_this_thread
+        # Without a limit the caller's thread runs the ops, one after another (large ones are still divided): no change
+        # of threads for each op. A session looks at the time only while it waits for threads of its own.
+        options = config_pb2.RunOptions(timeout_in_ms=timeout_ms, inter_op_thread_pool=0 if timeout_ms else -1)
         buffer = pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
         try:
             feed = {self._tensor(signature.inputs[alias].name): inputs[alias] for alias in aliases}

@@ -36,8 +36,6 @@ from serving.embedded.warmup import warm_up
 logger = logging.getLogger(__name__)
 
 _THREADS = 32
-# Up to so many texts a run that has the cores for itself is best done in one thread.
-SMALL_ROWS = 2
 # Requests of more bytes run one after another: each may take minutes.
 _LARGE_BYTES = 256 * 1024
 # Reading more than this takes longer than the requests behind it should wait.
@@ -213,12 +211,11 @@ class _Worker:
             raise StatusError("INTERNAL", "") from None
         return read_request(self._model.signatures, request, call.version)
 
-    def _batch_run(self, signature_name: str) -> Callable[[np.ndarray, bool], list[Any]]:
+    def _batch_run(self, signature_name: str) -> Callable[[np.ndarray], list[Any]]:
         names = sorted(self._model.signatures[signature_name].outputs)
 
-        def run(texts: np.ndarray, alone: bool) -> list[Any]:
-            small = alone and len(texts) <= SMALL_ROWS
-            return self._model.run(signature_name, {features.TEXT: texts}, names, in_this_thread=small)
+        def run(texts: np.ndarray) -> list[Any]:
+            return self._model.run(signature_name, {features.TEXT: texts}, names)
 
         return run
 

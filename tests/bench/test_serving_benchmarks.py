@@ -25,8 +25,18 @@ def test_percentile(values: Sequence[float], share: float, expected: float) -> N
     assert percentile(values, share) == expected
 
 
-def test_throughput_counts_from_the_first_start_to_the_last_end() -> None:
-    assert Load(((10.0, 0.5), (10.2, 1.8)), {}, 0).per_second == 1.0
+@pytest.mark.parametrize(
+    ("requests", "expected"),
+    [
+        pytest.param([(second / 10, 0.1) for second in range(100)], 10.0, id="one client, ten a second"),
+        # Requests that begin at 0, 1, .. 10 and take 0.5: eight are answered between 1 and 9.
+        pytest.param([(float(second), 0.5) for second in range(11)], 1.0, id="a pause between requests"),
+        # The last two answers come after the time in which requests began.
+        pytest.param([(0.0, 5.0), (0.0, 5.0), (10.0, 9.0), (10.0, 9.0)], 2 / 8, id="answers after the end"),
+    ],
+)
+def test_throughput_counts_while_all_clients_are_busy(requests: list[tuple[float, float]], expected: float) -> None:
+    assert Load(tuple(requests), {}, 0).per_second == pytest.approx(expected, rel=0.02)
 
 
 def test_requests_belong_to_the_swap_they_overlap(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,14 +27,12 @@ class Session:
 
     def __init__(self, answer: Callable[[np.ndarray], list[np.ndarray]] = tag) -> None:
         self.runs: list[int] = []
-        self.alone: list[bool] = []
         self.first_is_running = threading.Event()
         self.go_on = threading.Event()
         self._answer = answer
 
-    def __call__(self, texts: np.ndarray, alone: bool) -> list[np.ndarray]:
+    def __call__(self, texts: np.ndarray) -> list[np.ndarray]:
         self.runs.append(len(texts))
-        self.alone.append(alone)
         if len(self.runs) == 1:
             self.first_is_running.set()
             assert self.go_on.wait(10)
@@ -88,7 +86,7 @@ def test_a_lone_request_runs_at_once() -> None:
     outputs = future.result(0)
     assert time.monotonic() - start < 1
     assert outputs[0].tolist() == [3]
-    assert (session.runs, session.alone) == ([1], [True])
+    assert session.runs == [1]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +117,6 @@ def test_two_runs_leave_a_third_waiting() -> None:
     assert session.runs == [1, 3, 3, 1]
     session.go_on.set()
     assert_answered_as_alone(futures[1:], requests)
-    assert session.alone[:2] == [True, False]
 
 
 def test_what_was_cancelled_is_not_run() -> None:
@@ -195,7 +192,7 @@ def test_signatures_that_are_merged(
 def test_many_clients_that_come_back_get_their_own_answers() -> None:
     lengths: list[int] = []
 
-    def slow_tag(texts: np.ndarray, alone: bool) -> list[np.ndarray]:
+    def slow_tag(texts: np.ndarray) -> list[np.ndarray]:
         lengths.append(len(texts))
         # Much longer than clients take to come back, on a busy machine too: how much is merged depends on that.
         time.sleep(0.03)

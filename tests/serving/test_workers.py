@@ -80,6 +80,22 @@ def test_a_request_whose_client_hangs_up_frees_its_thread(server: RunningServer)
         futures[0].result()
 
 
+def test_a_server_without_requests_sleeps(server: RunningServer) -> None:
+    """Threads that ask for work over and over, 11,000 times a second in all, cost a fifth of a core."""
+    with Client(f"localhost:{server.grpc_port}") as client:
+        client.tag(["AB"] * 8)
+
+    def awakenings() -> int:
+        return sum(_context_switches(pid) for pid in _workers(server))
+
+    def in_half_a_second() -> int:
+        before = awakenings()
+        time.sleep(0.5)
+        return awakenings() - before
+
+    assert _soon(lambda: in_half_a_second() < 100, 10), "it does not come to rest"
+
+
 class _Process:
     """Counts how long a process, this one's child, stood still."""
 
@@ -146,6 +162,15 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def _context_switches(pid: int) -> int:
+    """Returns how often the threads of a process have gone to sleep."""
+    total = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        total += int(fields["voluntary_ctxt_switches"])
+    return total
 
 
 def _cpu_seconds_during(pid: int, seconds: float) -> float:
