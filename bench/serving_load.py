@@ -4,10 +4,10 @@
     python -m bench.serving_load --target localhost:8500 --model-name ner --model ... --texts ...
 
 16 clients in a process of their own send single sentences over gRPC to the server that `fusion-ner serve` finds, or to
-the one at --target. The bare model is the same SavedModel in a session of this process, asked for the same sentences,
-at the batch size that suits it best. One client takes turns with it every few sentences. With --encoder (a folder in
-Hugging Face layout), the peer of bench/peer_server.py answers the same sentences over HTTP; `make bench` makes its
-virtual environment.
+the one at --target. The bare model is the same SavedModel in a session of this process with TensorFlow's own numbers of
+threads, asked for the same sentences, at the batch size that suits it best; one client takes turns with it every few
+sentences. With --encoder (a folder in Hugging Face layout), the peer of bench/peer_server.py answers the same sentences
+over HTTP; `make bench` makes its virtual environment.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from serving.model_server import embedded_server, find_model_server, free_port, 
 
 BATCH_SIZES = (4, 8, 16, 32, 64)
 CLIENTS = 16
-# One client and the bare model change after so many sentences: a third of a second, long enough for each to have its
-# caches warm, and too short for the machine to change its speed meanwhile. With turns of 5 s the same two programs were
-# 1.05 to 1.47 apart, by turns of 1 to 20 sentences 1.16 to 1.21.
+# One client and the bare model change places after so many sentences, a third of a second: long enough for warm caches,
+# too short for the machine to change its speed meanwhile. In turns of 3 to 5 s the ratio of the same two programs was
+# 1.05 to 1.29, in turns of 1 to 20 sentences 1.16 to 1.21.
 SENTENCES_A_TURN = 20
 PEER_PYTHON = Path(__file__).resolve().parent.parent / ".venv-peer" / "bin" / "python"
 
@@ -54,6 +54,13 @@ def main() -> None:
     parser.add_argument("--target", help="HOST:PORT of a server that already runs with this model")
     parser.add_argument("--model-name", default="ner")
     parser.add_argument("--embedded", action="store_true", help="start the embedded server in any case")
+    parser.add_argument(
+        "--server-flag",
+        action="append",
+        default=[],
+        metavar="FLAG",
+        help="further flag of the server that is started, such as --tensorflow_intra_op_parallelism=1; can be repeated",
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement (default: 3)")
     parser.add_argument("--rounds", type=int, default=8, help="turns, of which the median counts (default: 8)")
     arguments = parser.parse_args()
@@ -69,7 +76,12 @@ def main() -> None:
             program = embedded_server() if arguments.embedded else find_model_server()
             publish(arguments.model, folder / arguments.model_name)
             server = stack.enter_context(
-                start_model_server(folder / arguments.model_name, arguments.model_name, program=program)
+                start_model_server(
+                    folder / arguments.model_name,
+                    arguments.model_name,
+                    program=program,
+                    flags=arguments.server_flag,
+                )
             )
             server.wait_until_available(timeout=300)
             name, target, pid = program.name, server.target, server.process.pid

@@ -46,10 +46,13 @@ class Flags:
         default=0, metadata={"help": "times each warm-up request is sent; 0: once"}
     )
     tensorflow_session_parallelism: int = dataclasses.field(
-        default=0, metadata={"help": "threads of TensorFlow, within and between ops; 0: it decides"}
+        default=0, metadata={"help": "threads of TensorFlow, within and between ops; 0: as for each of them"}
     )
     tensorflow_intra_op_parallelism: int = dataclasses.field(
-        default=0, metadata={"help": "threads of TensorFlow within an op; 0: it decides"}
+        default=0,
+        metadata={
+            "help": "threads of TensorFlow within an op; 0: one a core, and one for small models on one or two cores"
+        },
     )
     tensorflow_inter_op_parallelism: int = dataclasses.field(
         default=0, metadata={"help": "threads of TensorFlow between ops; 0: it decides"}

@@ -16,6 +16,7 @@ from server_processes import Launcher
 
 from bench.measuring import cpu_seconds, process_tree
 from serving.client import Client
+from serving.embedded.worker import threads_an_op
 from serving.embedded.workers import LoadPauses
 from serving.errors import DeadlineExceeded
 from serving.protocol import fusion_ner_protocol_pb2 as protocol
@@ -94,6 +95,22 @@ def test_a_server_without_requests_sleeps(server: RunningServer) -> None:
         return awakenings() - before
 
     assert _soon(lambda: in_half_a_second() < 100, 10), "it does not come to rest"
+
+
+@pytest.mark.parametrize(
+    ("cores", "model_bytes", "expected"),
+    [
+        pytest.param(2, 90_000_000, 1, id="MiniLM on two cores: each run has one"),
+        pytest.param(1, 90_000_000, 1, id="MiniLM on one core"),
+        pytest.param(4, 90_000_000, 0, id="MiniLM on four cores: TensorFlow divides"),
+        pytest.param(2, 430_000_000, 0, id="BERT-base on two cores"),
+        pytest.param(2, 215_000_000, 0, id="BERT-base in bfloat16 on two cores"),
+    ],
+)
+def test_ops_of_small_models_are_divided_where_cores_would_stand_idle(
+    cores: int, model_bytes: int, expected: int
+) -> None:
+    assert threads_an_op(cores, model_bytes) == expected
 
 
 class _Process:
