@@ -6,7 +6,7 @@ neither. A request that finds a run free starts at once, in the thread that brou
 together afterwards.
 
 Two runs are under way at once. One run leaves a core idle wherever an op is too small to be divided, and while its
-answers are written; two runs of 8 sentences made 1.1 to 1.2 times what one of 16 made. Each takes a third of what the
+answers are written; two runs of 8 sentences made 1.06 to 1.15 times what one of 16 made. Each takes a third of what the
 clients have outstanding, so that the next run is ready when one ends: with halves, 18 % of the time saw only one run,
 because the clients that the other had answered were still on their way back.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def test_a_run_ends_when_its_client_gives_up(server: RunningServer) -> None:
     with Client(f"localhost:{server.grpc_port}", model_name="aux") as client, pytest.raises(DeadlineExceeded):
         client.predict(_slow_request(60_000), timeout=0.5)
 
-    assert _soon(lambda: _cpu_seconds_during(aux, 0.5) < 0.1, 20), "it computes on"
+    assert _soon(lambda: _growth(lambda: cpu_seconds(aux), 0.5) < 0.1, 20), "it computes on"
 
 
 def test_a_request_whose_client_hangs_up_frees_its_thread(server: RunningServer) -> None:
@@ -89,12 +89,7 @@ def test_a_server_without_requests_sleeps(server: RunningServer) -> None:
     def awakenings() -> int:
         return sum(_context_switches(pid) for pid in _workers(server))
 
-    def in_half_a_second() -> int:
-        before = awakenings()
-        time.sleep(0.5)
-        return awakenings() - before
-
-    assert _soon(lambda: in_half_a_second() < 100, 10), "it does not come to rest"
+    assert _soon(lambda: _growth(awakenings, 0.5) < 100, 10), "it does not come to rest"
 
 
 @pytest.mark.parametrize(
@@ -190,11 +185,11 @@ def _context_switches(pid: int) -> int:
     return total
 
 
-def _cpu_seconds_during(pid: int, seconds: float) -> float:
-    """Returns the processor time that a process spends in the next `seconds`."""
-    before = cpu_seconds(pid)
+def _growth(count: Callable[[], float], seconds: float) -> float:
+    """Returns by how much `count` grows in the next `seconds`."""
+    before = count()
     time.sleep(seconds)
-    return cpu_seconds(pid) - before
+    return count() - before
 
 
 def _slow_request(steps: int) -> Any:
