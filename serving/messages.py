@@ -209,7 +209,7 @@ def version_statuses(response: Any) -> tuple[VersionStatus, ...]:
             item.version,
             protocol.ModelVersionStatus.State.Name(item.state),
             item.status.error_code,
-            item.status.error_message,
+            item.status.error_message.decode("utf-8", "replace"),
         )
         for item in response.model_version_status
     )

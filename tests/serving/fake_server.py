@@ -30,6 +30,7 @@ class FakeServer:
         extra_width: columns of padding beyond the widest row, as a server that merges requests has them.
         change: changes each PredictResponse before it is sent.
         requests: the PredictRequests received.
+        version_errors: versions that did not load, with their messages.
     """
 
     target: str = ""
@@ -38,6 +39,7 @@ class FakeServer:
     extra_width: int = 0
     change: Callable[[Any], None] = lambda response: None
     requests: list[Any] = field(default_factory=list)
+    version_errors: dict[int, bytes] = field(default_factory=dict)
 
     def predict(self, data: bytes, context: Any) -> bytes:
         request = protocol.PredictRequest.FromString(data)
@@ -56,6 +58,9 @@ class FakeServer:
             context.abort(*self.failures.pop(0))
         response = protocol.GetModelStatusResponse()
         response.model_version_status.add(version=7, state=protocol.ModelVersionStatus.AVAILABLE)
+        for version, message in self.version_errors.items():
+            status = protocol.StatusProto(error_code=3, error_message=message)
+            response.model_version_status.add(version=version, state=protocol.ModelVersionStatus.END, status=status)
         return response.SerializeToString()
 
 

@@ -303,6 +303,16 @@ def test_status(fake: FakeServer) -> None:
         assert client.wait_until_available(timeout=1).version == 7
 
 
+def test_status_of_a_version_whose_error_is_no_utf8(fake: FakeServer) -> None:
+    # TensorFlow Serving puts the warm-up record that it could not parse into the message, byte by byte.
+    fake.version_errors = {8: b"Failed to parse warmup record: \xff"}
+    with Client(fake.target) as client:
+        failed, available = client.status()
+        assert (failed.version, failed.state) == (8, "END")
+        assert failed.error_message == "Failed to parse warmup record: \N{REPLACEMENT CHARACTER}"
+        assert client.wait_until_available(timeout=1) == available
+
+
 def test_wait_for_a_model_that_is_not_there(fake: FakeServer) -> None:
     fake.failures = [(grpc.StatusCode.NOT_FOUND, "Could not find any versions of model ner")] * 1000
     with Client(fake.target) as client, pytest.raises(ModelNotFound, match="Could not find any versions of model ner"):
