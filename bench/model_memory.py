@@ -100,7 +100,7 @@ def write_model(
 
 def serve(model: Path, program: ServerProgram, texts: Sequence[str]) -> Memory:
     """Starts the server, sends the texts one at a time, and returns what the server held before and after."""
-    with start_model_server(model, "ner", program=program) as server:
+    with start_model_server(model, "ner", program=program, deployment="cpu") as server:
         server.wait_until_available(timeout=1800)
         available = process_memory(server.process.pid)
         with Client(server.target, model_name="ner") as client:

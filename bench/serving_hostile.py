@@ -55,7 +55,9 @@ def main() -> int:
         folder = Path(name)
         publish(arguments.model, folder / "ner")
         print(f"{program.name}; {machine()}\n", flush=True)
-        with start_model_server(folder / "ner", "ner", rest_api_port=free_port(), program=program) as server:
+        with start_model_server(
+            folder / "ner", "ner", rest_api_port=free_port(), program=program, deployment="cpu"
+        ) as server:
             server.wait_until_available(timeout=300)
             with Client(server.target, model_name="ner") as client:
                 before, processes = client.tag(PROBE), process_tree(server.process.pid)

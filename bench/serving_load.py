@@ -80,6 +80,7 @@ def main() -> None:
                     folder / arguments.model_name,
                     arguments.model_name,
                     program=program,
+                    deployment="cpu",
                     flags=arguments.server_flag,
                 )
             )

@@ -43,7 +43,7 @@ def main() -> None:
         clients = f"--clients={arguments.clients}"
         print(f"{program.name}; {machine()}\n", flush=True)
 
-        with start_model_server(base_path, "ner", program=program) as server:
+        with start_model_server(base_path, "ner", program=program, deployment="cpu") as server:
             server.wait_until_available(timeout=300)
             finish_load(start_load(server.target, texts, clients, "--seconds=3"))
             process = start_load(server.target, texts, clients, f"--per-second={arguments.per_second}")
@@ -57,7 +57,7 @@ def main() -> None:
         print(f"\n{machine()}\n", flush=True)
 
         port = free_port()
-        with start_model_server(base_path, "ner", port=port, program=program) as server:
+        with start_model_server(base_path, "ner", port=port, program=program, deployment="cpu") as server:
             server.wait_until_available(timeout=300)
             process = start_load(server.target, texts, clients, f"--requests={arguments.kill_requests}")
             with Client(server.target, model_name="ner") as client:
@@ -66,7 +66,7 @@ def main() -> None:
             server.process.kill()
             server.process.wait()
             killed = time.monotonic()
-        with start_model_server(base_path, "ner", port=port, program=program) as server:
+        with start_model_server(base_path, "ner", port=port, program=program, deployment="cpu") as server:
             load = finish_load(process)
         print_kill(load, killed, arguments.kill_requests)
 

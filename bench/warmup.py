@@ -68,7 +68,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="bench-warmup-") as folder:
             base_path = Path(folder) / MODEL_NAME
             publish(arguments.model, base_path)
-            with start_model_server(base_path, MODEL_NAME, program=program, flags=flags) as server:
+            with start_model_server(base_path, MODEL_NAME, program=program, deployment="cpu", flags=flags) as server:
                 server.wait_until_available(timeout=300)
                 swaps = [
                     measure_swap(server, arguments.model, base_path, texts, others) for _ in range(arguments.swaps)

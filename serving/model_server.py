@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from serving.client import Client, ServerUnavailable, VersionStatus
+from serving.deploy.production import Device, production_flags
+from serving.deploy.server_flags import flag_problems
 from serving.environment import TENSORFLOW_ENVIRONMENT
 from serving.errors import DeadlineExceeded, ModelNotFound
 
@@ -189,6 +191,8 @@ def start_model_server(
     rest_api_port: int = 0,
     program: ServerProgram | None = None,
     flags: Sequence[str] = (),
+    deployment: Device | None = None,
+    batching: bool = True,
     log_to_terminal: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[ModelServer]:
@@ -201,11 +205,15 @@ def start_model_server(
         rest_api_port: port of the REST API; 0 leaves it off.
         program: which server; by default the one that `find_model_server` finds.
         flags: further flags of tensorflow_model_server, such as `--file_system_poll_wait_seconds=1`.
+        deployment: lets TensorFlow Serving run with the flags of our deployment on this device; the embedded server,
+            which has neither batching files nor metrics, runs as ever.
+        batching: whether these flags switch batching on.
         log_to_terminal: let the server write to this process's stdout and stderr; else its log is kept for errors.
         environment: variables for the server, beside those of this process.
 
     Raises:
-        ModelServerError: no such folder, no version in it, or a port in use.
+        ModelServerError: no such folder, no version in it, a port in use, or a flag that TensorFlow Serving would
+            ignore or misread.
 
     Example:
         >>> with start_model_server(Path("/models/ner"), "ner") as server:
@@ -218,16 +226,21 @@ def start_model_server(
     port = port or free_port()
     for needed in filter(None, (port, rest_api_port)):
         check_port_is_free(needed)
-    command = [
-        *_dying_with_this_process(),
-        *program.command,
+    arguments = [
         f"--port={port}",
         f"--rest_api_port={rest_api_port}",
         f"--model_name={model_name}",
         f"--model_base_path={base_path}",
         *_STEADY_FLAGS,
-        *flags,
     ]
+    if deployment is not None and not program.is_embedded:
+        arguments += production_flags(deployment, batching=batching, rest=rest_api_port > 0)
+    arguments += flags
+    # The embedded server refuses such flags itself.
+    problems = [] if program.is_embedded else flag_problems(arguments)
+    if problems:
+        raise ModelServerError("; ".join(problems))
+    command = [*_dying_with_this_process(), *program.command, *arguments]
     with contextlib.ExitStack() as stack:
         log_path: Path | None = None
         output: IO[Any] | None = None

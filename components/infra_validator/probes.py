@@ -6,6 +6,7 @@ Axes: B texts of one request, S tokens of its longest row.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,9 +59,12 @@ def make_probes(examples: Sequence[bytes], batch_sizes: Sequence[int], signature
 
     Args:
         examples: serialized examples; their texts are sent.
-        batch_sizes: each size cuts the examples into requests anew.
+        batch_sizes: each size cuts the examples into requests anew; no request has more texts than the largest.
         signatures: the signatures of the model; those that it lacks are not tried.
     """
+    largest = max(batch_sizes)
+    if examples:
+        examples = list(itertools.islice(itertools.cycle(examples), max(len(examples), largest)))
     texts = [tf.train.Example.FromString(example).features.feature[TEXT].bytes_list.value[0] for example in examples]
     probes = []
     if SERVING_SIGNATURE in signatures:
@@ -72,9 +76,10 @@ def make_probes(examples: Sequence[bytes], batch_sizes: Sequence[int], signature
             for start in range(0, len(texts), size)
         ]
     if EXPLAIN_SIGNATURE in signatures and texts:
-        probes.append(Probe(EXPLAIN_SIGNATURE, {TEXT: _strings([b"", *texts])}, len(texts) + 1))
+        explained = [b"", *texts][:largest]
+        probes.append(Probe(EXPLAIN_SIGNATURE, {TEXT: _strings(explained)}, len(explained)))
     if EXAMPLES_SIGNATURE in signatures and examples:
-        probes.append(Probe(EXAMPLES_SIGNATURE, {EXAMPLES: _strings(examples)}, len(examples)))
+        probes.append(Probe(EXAMPLES_SIGNATURE, {EXAMPLES: _strings(examples[:largest])}, len(examples[:largest])))
     if TOKENS_SIGNATURE in signatures:
         token_ids = np.zeros((len(_TOKEN_ROWS), max(map(len, _TOKEN_ROWS))), np.int32)  # [B, S]
         padding_mask = np.zeros_like(token_ids)

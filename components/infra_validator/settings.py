@@ -16,8 +16,10 @@ class InfraValidatorSettings:
         server: `tensorflow_model_server` ($TENSORFLOW_MODEL_SERVER or PATH), the `embedded` server of this project, or
             `auto`: the first if it is found.
         split: the split of the examples that gives the sentences.
+        deployment: the device whose batching parameters TensorFlow Serving is tried with, as in production; the trial
+            itself runs on the processor. A warm-up request that they do not allow refuses the model on any server.
         texts: how many sentences are sent in each batch size.
-        batch_sizes: texts of one request; each size is tried with the same sentences.
+        batch_sizes: texts of one request; each size is tried with the same sentences, repeated where they are too few.
         tolerance: how far floats of server and model may differ, absolute and relative; whole numbers and strings have
             to be equal.
         load_seconds: how long the server may take to load the model and answer its warm-up requests; generous,
@@ -31,8 +33,9 @@ class InfraValidatorSettings:
 
     server: Literal["auto", "tensorflow_model_server", "embedded"] = "auto"
     split: str = "dev"
-    texts: int = 16
-    batch_sizes: tuple[int, ...] = (1, 4, 16)
+    deployment: Literal["cpu", "gpu"] = "cpu"
+    texts: int = 64
+    batch_sizes: tuple[int, ...] = (1, 8, 64)
     tolerance: float = 1e-4
     load_seconds: float = 600.0
     request_seconds: float = 120.0
@@ -42,6 +45,7 @@ class InfraValidatorSettings:
         servers = ("auto", "tensorflow_model_server", "embedded")
         check(self.server in servers, "server", f"one of {', '.join(servers)}", self.server)
         check(bool(self.split), "split", "the name of a split", self.split)
+        check(self.deployment in ("cpu", "gpu"), "deployment", "cpu or gpu", self.deployment)
         check(self.texts > 0, "texts", "a positive number", self.texts)
         sizes = self.batch_sizes
         check(bool(sizes) and all(size > 0 for size in sizes), "batch_sizes", "positive numbers", sizes)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401 - registers the ops of the tokenizer inside the model
+from google.protobuf.message import DecodeError
 
 from components.features import SERVING_SIGNATURE
 from components.infra_validator.comparison import difference
 from components.infra_validator.probes import Probe, make_probes
 from components.infra_validator.settings import InfraValidatorSettings
+from components.trainer.warm_up import read_warm_up
 
 if TYPE_CHECKING:
     from serving.client import Client
@@ -83,6 +85,9 @@ def validate(
         program = _program(settings)
     except ModelServerError as error:
         return Validation(server=settings.server, refusals=(str(error),))
+    too_large = _too_large_warm_up(pathlib.Path(model), settings)
+    if too_large is not None:
+        return Validation(server=program.name, refusals=(too_large,))
     with tempfile.TemporaryDirectory(prefix="infra-validation-") as folder:
         base_path = pathlib.Path(folder) / model_name
         base_path.mkdir()
@@ -90,7 +95,13 @@ def validate(
         validation = Validation(server=program.name)
         try:
             start = time.monotonic()
-            with start_model_server(base_path, model_name, program=program, environment=_ON_THE_PROCESSOR) as server:
+            with start_model_server(
+                base_path,
+                model_name,
+                program=program,
+                deployment=settings.deployment,
+                environment=_ON_THE_PROCESSOR,
+            ) as server:
                 # While the server loads the model, so does this process.
                 expected = _answers(pathlib.Path(model), examples, settings)
                 if not any(probe.signature == SERVING_SIGNATURE for probe, _ in expected):
@@ -116,6 +127,29 @@ def _program(settings: InfraValidatorSettings) -> ServerProgram:
             "infra_validator.server be auto or embedded"
         )
     return program
+
+
+def _too_large_warm_up(model: pathlib.Path, settings: InfraValidatorSettings) -> str | None:
+    """Returns why TensorFlow Serving would refuse the warm-up requests of the model; None if it would not.
+
+    It merges them like others: one that is larger than a batch may be fails, and with it the version. A file that
+    cannot be read is left to the server, which refuses it in its own words.
+    """
+    from serving.deploy.production import batching_file, max_batch_size
+
+    try:
+        requests = read_warm_up(model)
+    except (DecodeError, tf.errors.DataLossError):
+        return None
+    rows = [tensor.tensor_shape.dim[0].size for each in requests for tensor in each.inputs.values()]
+    largest, allowed = max(rows, default=0), max_batch_size(settings.deployment)
+    if largest <= allowed:
+        return None
+    return (
+        f"a warm-up request has {largest} texts, and {batching_file(settings.deployment).name} allows {allowed}: with "
+        "it tensorflow_model_server would refuse the version. Set trainer.serving_warm_up.batch_sizes to at most "
+        f"{allowed}, or infra_validator.deployment to the device that will serve"
+    )
 
 
 def _answers(

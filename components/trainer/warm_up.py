@@ -73,6 +73,20 @@ def write_warm_up(directory: str | os.PathLike[str], requests: Sequence[predict_
             writer.write(log.SerializeToString(deterministic=True))
 
 
+def read_warm_up(directory: str | os.PathLike[str]) -> list[predict_pb2.PredictRequest]:
+    """Returns the requests that a SavedModel carries; none if it has no such file.
+
+    Raises:
+        DecodeError: a record is no PredictionLog.
+        tf.errors.DataLossError: the file is no TFRecord file.
+    """
+    path = os.path.join(os.fspath(directory), WARM_UP_FILE)
+    if not tf.io.gfile.exists(path):
+        return []
+    logs = map(prediction_log_pb2.PredictionLog.FromString, tf.data.TFRecordDataset(path).as_numpy_iterator())
+    return [log.predict_log.request for log in logs]
+
+
 def synthetic_text(vocabulary: Vocabulary, length: int) -> str:
     """Returns a text of about `length` word pieces: whole words spread over the vocabulary, with blanks between.
 

@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gpu", action="store_true", help="TensorFlow Serving: take the batching parameters of a GPU")
     parser.add_argument(
+        "--no-batching",
+        action="store_true",
+        help="TensorFlow Serving: do not merge requests; for concurrent requests to `tokens` of different lengths",
+    )
+    parser.add_argument(
         "--server-flag",
         action="append",
         default=[],
@@ -40,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM (status 0), or until the server ends by itself (status 1)."""
-    from serving.deploy.production import production_flags
     from serving.model_server import ModelServerError, embedded_server, find_model_server, start_model_server
 
     for name in ("port", "rest_api_port"):
@@ -63,15 +67,21 @@ def main(arguments: argparse.Namespace) -> int:
         where = f"gRPC on port {arguments.port}" + (
             f", REST on port {arguments.rest_api_port}" if arguments.rest_api_port else ""
         )
-        # The embedded server refuses what it does not do: batching files, metrics, profiler.
-        flags = [] if program.is_embedded else production_flags(gpu=arguments.gpu, rest=arguments.rest_api_port > 0)
+        for option, given in (("--gpu", arguments.gpu), ("--no-batching", arguments.no_batching)):
+            if given and program.is_embedded:
+                raise UsageError(
+                    f"{option} chooses how TensorFlow Serving merges requests, and {program.name} was to be started: "
+                    "leave it out, or set TENSORFLOW_MODEL_SERVER to the path of tensorflow_model_server"
+                )
         context = start_model_server(
             base_path,
             model_name,
             port=arguments.port,
             rest_api_port=arguments.rest_api_port,
             program=program,
-            flags=[*flags, *arguments.server_flag],
+            flags=arguments.server_flag,
+            deployment="gpu" if arguments.gpu else "cpu",
+            batching=not arguments.no_batching,
             log_to_terminal=True,
         )
         with context as server:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
 from tfx import types
 from tfx.types import standard_artifacts
 
@@ -21,6 +24,7 @@ from components.infra_validator.probes import make_probes, read_examples
 from components.infra_validator.settings import InfraValidatorSettings
 from components.infra_validator.validation import validate
 from components.settings import SettingsError
+from components.trainer.warm_up import write_warm_up
 from serving.model_server import PROGRAM_VARIABLE, ModelServer, ServerProgram, find_model_server
 from tests.evaluator.fake_model import serialized_example, write_split
 from tests.infra_validator.fake_servable import export_servable
@@ -196,11 +200,55 @@ def test_probes_cover_every_signature_and_batch_size():
         *["serving_default with 1 text"] * 6,
         "serving_default with 4 texts",
         "serving_default with 1 text",
-        "explain with 6 texts",
-        "examples with 5 texts",
+        "explain with 4 texts",
+        "examples with 4 texts",
         "tokens",
     ]
     assert [list(probe.inputs["text"]) for probe in probes[:2]] == [[b""], ["某甲在北京。".encode()]]
+
+
+def test_sentences_are_repeated_until_the_largest_batch_is_full():
+    probes = make_probes(EXAMPLES, (8,), [EXAMPLES_SIGNATURE, EXPLAIN_SIGNATURE, SERVING_SIGNATURE])
+
+    assert [str(probe) for probe in probes] == [
+        "serving_default with 1 text",
+        "serving_default with 8 texts",
+        "explain with 8 texts",
+        "examples with 8 texts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("deployment", "texts", "refused"),
+    [
+        pytest.param("cpu", 64, False, id="fits the processor's batching"),
+        pytest.param("cpu", 65, True, id="too large for the processor's batching"),
+        pytest.param("gpu", 128, False, id="fits the GPU's batching"),
+        pytest.param("gpu", 129, True, id="too large for the GPU's batching"),
+    ],
+)
+def test_warm_up_requests_must_fit_the_batching_of_the_deployment(tmp_path, deployment, texts, refused):
+    request = predict_pb2.PredictRequest()
+    request.inputs["text"].CopyFrom(tf.make_tensor_proto(["a"] * texts))
+    write_warm_up(tmp_path, [request])
+
+    outcome = validation_module._too_large_warm_up(tmp_path, InfraValidatorSettings(deployment=deployment))
+
+    assert (outcome is not None) == refused
+    if outcome is not None:
+        assert f"a warm-up request has {texts} texts, and batching_{deployment}.pbtxt allows" in outcome
+
+
+def test_a_model_whose_warm_up_is_too_large_is_refused_before_a_server_starts(tmp_path, servable):
+    model = shutil.copytree(servable, tmp_path / "model")
+    request = predict_pb2.PredictRequest()
+    request.inputs["text"].CopyFrom(tf.make_tensor_proto(["a"] * 100))
+    write_warm_up(model, [request])
+
+    outcome = validate(model, EXAMPLES, EMBEDDED, "ner")
+
+    assert not outcome.blessed
+    assert "trainer.serving_warm_up.batch_sizes to at most 64" in outcome.refusals[0]
 
 
 def test_examples_are_read_up_to_a_count(tmp_path):
@@ -216,6 +264,7 @@ def test_examples_are_read_up_to_a_count(tmp_path):
         ({"server": "docker"}, "server: expected one of auto"),
         ({"batch_sizes": ()}, "batch_sizes: expected positive numbers"),
         ({"batch_sizes": (0,)}, "batch_sizes: expected positive numbers"),
+        ({"deployment": "tpu"}, "deployment: expected cpu or gpu"),
         ({"texts": 0}, "texts: expected a positive number"),
         ({"tolerance": 1.0}, "tolerance"),
         ({"load_seconds": 0.0}, "load_seconds"),

@@ -121,4 +121,28 @@ def test_tensorflow_serving_gets_the_flags_of_the_deployment(base_path: Path) ->
 
     process = _serve(base_path, f"--port={_port()}", f"--rest-api-port={_port()}", "--gpu", seconds=0)
     output, errors = process.communicate(timeout=120)
-    assert set(production_flags(gpu=True, rest=True)) < set(output.split()), errors
+    assert set(production_flags("gpu", rest=True)) < set(output.split()), errors
+
+
+def test_batching_can_be_switched_off(base_path: Path) -> None:
+    process = _serve(base_path, f"--port={_port()}", "--no-batching", seconds=0)
+    output, errors = process.communicate(timeout=120)
+    flags = output.split()
+    assert "--grpc_max_threads=320" in flags, errors
+    assert not [flag for flag in flags if flag.startswith(("--enable_batching", "--batching"))]
+
+
+def test_a_flag_that_tensorflow_serving_would_ignore_is_refused(base_path: Path) -> None:
+    process = _serve(base_path, f"--port={_port()}", "--server-flag=--enable_baching=true", seconds=0)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "--enable_baching=true: no flag of tensorflow_model_server 2.16.1" in errors
+
+
+@pytest.mark.parametrize("option", ["--gpu", "--no-batching"])
+def test_the_embedded_server_has_no_batching_to_choose(
+    base_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = _refused(capsys, "--embedded", option, "--model-base-path", base_path, "--port", _port())
+
+    assert f"{option} chooses how TensorFlow Serving merges requests, and the embedded server was to be" in error

@@ -10,6 +10,7 @@ import yaml
 from google.protobuf import text_format
 
 from serving.connection import ConnectionSettings
+from serving.deploy.production import max_batch_size
 from serving.deploy.server_flags import flag_values
 from tests.serving.deploy.kustomize import render
 from tests.serving.deploy.manifest_checks import server_of
@@ -55,6 +56,7 @@ def test_batching_is_safe(name: str) -> None:
     assert not batching.pad_variable_length_inputs
     # Larger requests of our own client would be refused.
     assert batching.max_batch_size.value >= ConnectionSettings().max_texts
+    assert batching.max_batch_size.value == max_batch_size(name.removeprefix("batching_").removesuffix(".pbtxt"))
     assert batching.num_batch_threads.value >= 1
     assert batching.max_enqueued_batches.value >= 1
     # Without the field, TensorFlow's default would apply: presence matters, also of a 0.
