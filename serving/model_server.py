@@ -64,7 +64,7 @@ def find_model_server(environment: Mapping[str, str] = os.environ) -> ServerProg
         raise ModelServerError(f"{PROGRAM_VARIABLE}: expected the path of a program; received {named!r}")
     if found is None:
         return embedded_server()
-    return ServerProgram("TensorFlow Serving", (found,))
+    return ServerProgram("TensorFlow Serving", (os.path.abspath(found),))
 
 
 def version_numbers(base_path: Path) -> list[int]:

@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+from serving.model_server import find_model_server, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = [
@@ -105,23 +108,42 @@ def test_score_of_the_pushed_model_equals_the_evaluation(run):
     assert scores["per_type"] == run.metrics["test"]["per_type"]
 
 
-def test_the_served_model_tags_over_grpc_as_it_does_in_process(run):
+def answers(port):
     with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
+        return probe.connect_ex(("localhost", port)) == 0
+
+
+@pytest.fixture(params=["embedded", pytest.param("tensorflow_model_server", marks=pytest.mark.tfserving)])
+def server_options(request):
+    if request.param == "embedded":
+        return ["--embedded"]
+    if find_model_server().is_embedded:
+        pytest.skip("tensorflow_model_server is not on the PATH, nor named by TENSORFLOW_MODEL_SERVER")
+    return []
+
+
+def test_the_served_model_tags_over_grpc_as_it_does_in_process(run, server_options):
+    port, rest_port = free_port(), free_port()
     model = run.folder / "out" / "serving" / "ner"
-    command = [sys.executable, "-m", "pipeline.command_line", "serve", "--model-base-path", model, "--port", str(port)]
-    with subprocess.Popen([*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+    command = [sys.executable, "-m", "pipeline.command_line", "serve", "--model-base-path", model, *server_options]
+    command += ["--port", port, "--rest-api-port", rest_port]
+    with (
+        (run.folder / "server.log").open("w") as log,
+        subprocess.Popen([*map(str, command)], cwd=ROOT, stdout=log, stderr=log) as server,
+    ):
         try:
             deadline = time.monotonic() + 120
             while True:
                 assert server.poll() is None
                 assert time.monotonic() < deadline
-                with socket.socket() as probe:
-                    if probe.connect_ex(("localhost", port)) == 0:
-                        break
+                if all(answers(each) for each in (port, rest_port)):
+                    break
                 time.sleep(0.2)
             target = f"localhost:{port}"
+            # Metrics belong to TensorFlow Serving.
+            path = "v1/models/ner" if server_options else "monitoring/prometheus/metrics"
+            with urllib.request.urlopen(f"http://localhost:{rest_port}/{path}", timeout=60) as answer:
+                assert answer.status == 200
             tagged = fusion_ner("tag", "--target", target, "昨天，王晓明在北京😀。", "", timeout=120)
             scored = fusion_ner(
                 "score", "--gold", run.folder / "test.jsonl", "--format", "json_lines", "--target", target, timeout=120
@@ -130,11 +152,11 @@ def test_the_served_model_tags_over_grpc_as_it_does_in_process(run):
             server.send_signal(signal.SIGTERM)
             server.wait(30)
     assert tagged.returncode == 0, tagged.stderr
-    answers = [json.loads(line) for line in tagged.stdout.splitlines()]
-    assert [answer["text"] for answer in answers] == ["昨天，王晓明在北京😀。", ""]
-    for answer in answers:
-        for entity in answer["entities"]:
-            assert entity["text"] == answer["text"][entity["start"] : entity["end"]]
+    tagged_texts = [json.loads(line) for line in tagged.stdout.splitlines()]
+    assert [each["text"] for each in tagged_texts] == ["昨天，王晓明在北京😀。", ""]
+    for each in tagged_texts:
+        for entity in each["entities"]:
+            assert entity["text"] == each["text"][entity["start"] : entity["end"]]
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["strict"] == run.metrics["test"]["strict"]
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 # The helpers beside this file are modules of their own, not tests.
 sys.path.insert(0, str(HERE))
 
-from server_processes import CommandLauncher, Launcher, ZygoteLauncher  # noqa: E402
+from server_processes import Launcher, ProgramLauncher, ZygoteLauncher  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -45,4 +45,4 @@ def launcher(request: pytest.FixtureRequest) -> Launcher:
     found = shutil.which(os.environ.get("TENSORFLOW_MODEL_SERVER") or "tensorflow_model_server")
     if found is None:
         pytest.skip("tensorflow_model_server is neither at $TENSORFLOW_MODEL_SERVER nor on the PATH")
-    return CommandLauncher(found)
+    return ProgramLauncher(found)

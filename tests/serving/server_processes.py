@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -33,15 +32,23 @@ class Launcher(Protocol):
     def start(self, flags: list[str], *, log: Path, folder: Path) -> Process: ...
 
 
-class CommandLauncher:
-    """Runs a command, such as tensorflow_model_server."""
+class ProgramLauncher:
+    """Runs a program, tensorflow_model_server.
 
-    def __init__(self, command: str) -> None:
-        self._command = shlex.split(command)
+    Args:
+        program: its path; a relative one is taken from here, since servers are started in folders of their own.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = os.path.abspath(program)
 
     def start(self, flags: list[str], *, log: Path, folder: Path) -> Process:
+        # The recorded logs have their lines of information, which the variable of whoever runs the tests may hide.
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
         with log.open("w") as output:
-            return subprocess.Popen([*self._command, *flags], stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+            return subprocess.Popen(
+                [self._program, *flags], stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment
+            )
 
 
 class ZygoteLauncher:

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded_answers import RunningServer
-from server_processes import ROOT, Launcher
+from server_processes import ROOT, Launcher, ProgramLauncher
 
 from serving.client import Client
+from serving.deploy.production import production_flags
 from serving.messages import TaggedText
 from serving.protocol import fusion_ner_protocol_pb2 as protocol
 
@@ -27,8 +28,10 @@ from components.pusher.publish import publish
 from components.tags import tag_names
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.servable import Servable, export
+from components.trainer.settings import ServingWarmUpSettings
 from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
+from components.trainer.warm_up import warm_up_requests, write_warm_up
 from components.transform.tokenizer import Tokenizer
 from components.transform.vocabulary import Vocabulary
 
@@ -40,6 +43,7 @@ config = EncoderConfig(vocab_size=len(pieces), hidden_size=16, num_layers=2, num
 tagger = FusionTagger(config, len(tags), seed=3)
 text_tagger = TextTagger(tagger, cls_id=2, sep_id=3, window=32, overlap=8, continuation=None)
 export(Servable(Tokenizer(vocabulary, lower_case=True), text_tagger, tags), model)
+write_warm_up(model, warm_up_requests(vocabulary, config.max_positions, ServingWarmUpSettings()))
 publish(model, serving_directory)
 """
 
@@ -71,8 +75,13 @@ def signatures(pushed: Path) -> Any:
     return tf.saved_model.load(str(version)).signatures
 
 
-@pytest.fixture(scope="module")
-def server(launcher: Launcher, pushed: Path) -> Iterator[RunningServer]:
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param((), id="plain"), pytest.param(production_flags(rest=True), id="as in production")],
+)
+def server(request: pytest.FixtureRequest, launcher: Launcher, pushed: Path) -> Iterator[RunningServer]:
+    if request.param and not isinstance(launcher, ProgramLauncher):
+        pytest.skip("batching and metrics belong to TensorFlow Serving")
     setup = {
         "tree": {"ner": "ner"},
         "flags": [
@@ -81,6 +90,7 @@ def server(launcher: Launcher, pushed: Path) -> Iterator[RunningServer]:
             "--model_name=ner",
             "--model_base_path={ROOT}/ner",
             "--max_num_load_retries=0",
+            *request.param,
         ],
         "ready": [],
     }

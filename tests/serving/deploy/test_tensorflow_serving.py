@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
+from tensorflow_serving.apis import model_management_pb2
 
 from serving.client import Client
 from serving.connection import Tls
@@ -81,7 +83,9 @@ def _start(program: str, overlay: str, folder: Path, model: Path) -> Iterator[Ru
         for argument in server["args"]
     ]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, *arguments], stdout=log, stderr=subprocess.STDOUT)
+        # What it logs explains a failure; the variable of whoever runs the tests may hide it.
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
+        process = subprocess.Popen([program, *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment)
     running = Running(process, folder, port, rest_port)
     try:
         _wait_until(lambda: _answers(running, server["startupProbe"]["httpGet"]["path"]), running)
@@ -145,6 +149,36 @@ def test_the_pod_of_the_cpu_overlay(program: str, request: pytest.FixtureRequest
 
         running.process.send_signal(signal.SIGTERM)
         running.process.wait(5)
+
+
+def test_clients_choose_versions_and_labels(program: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    models: Path = request.getfixturevalue("models")
+    reload = model_management_pb2.ReloadConfigRequest()
+    config = reload.config.model_config_list.config.add(
+        name="ner", base_path=str(tmp_path / "models/ner"), model_platform="tensorflow"
+    )
+    config.model_version_policy.all.SetInParent()
+    with (
+        _start(program, "cpu", tmp_path, models / "ner_w1") as running,
+        Client(f"127.0.0.1:{running.port}") as client,
+        grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        shutil.copytree(models / "ner_w1", tmp_path / "models/ner/.incoming-2")
+        (tmp_path / "models/ner/.incoming-2").rename(tmp_path / "models/ner/2")
+        ask = channel.unary_unary(
+            "/tensorflow.serving.ModelService/HandleReloadConfigRequest",
+            model_management_pb2.ReloadConfigRequest.SerializeToString,
+            model_management_pb2.ReloadConfigResponse.FromString,
+        )
+        ask(reload, timeout=60)
+        _wait_until(lambda: [status.state for status in client.status()] == ["AVAILABLE"] * 2, running)
+        # A label can only be given to a version that is available.
+        config.version_labels["stable"] = 1
+        ask(reload, timeout=60)
+
+        for selection, version in (({}, 2), ({"version": 1}, 1), ({"version_label": "stable"}, 1)):
+            with Client(f"127.0.0.1:{running.port}", **selection) as selecting:
+                assert selecting.tag(["Alice"])[0].model_version == version
 
 
 def test_metrics_are_those_that_alerts_ask_for(program: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
