@@ -12,8 +12,9 @@ curl --silent --show-error --fail --header "Content-Type: application/json" \
     --data '{"instances": ["小明住在北京。", "WHO 12"]}' "http://$server/v1/models/$model:predict"
 echo
 
-echo "# the same by column, from one version"
-version=$(curl --silent --fail "http://$server/v1/models/$model" | sed -n 's/.*"version": "\([0-9]*\)".*/\1/p' | head -n 1)
+echo "# the same by column, from one version; the list of versions also has those that failed or are unloaded"
+version=$(curl --silent --show-error --fail "http://$server/v1/models/$model" |
+    awk -F '"' '$2 == "version" { version = $4 } $2 == "state" && $4 == "AVAILABLE" { print version; exit }')
 curl --silent --show-error --fail --data '{"inputs": {"text": ["WHO 12"]}}' \
     "http://$server/v1/models/$model/versions/$version:predict"
 echo

@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from recorded_answers import RunningServer
 from server_processes import Launcher
+
+from serving.client import Client
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLIENTS = ROOT / "examples" / "clients"
@@ -48,7 +51,16 @@ def test_python_client(server: RunningServer) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl(server: RunningServer) -> None:
+def test_curl(server: RunningServer, models: Path) -> None:
+    # A version that failed, or still loads, is listed before the one that serves.
+    shutil.copytree(models / "ner_garbage_pb", server.root / "ner" / ".incoming-2")
+    (server.root / "ner" / ".incoming-2").rename(server.root / "ner" / "2")
+    with Client(f"localhost:{server.grpc_port}") as client:
+        deadline = time.monotonic() + 60
+        while [status.version for status in client.status()] != [2, 1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
     output = _run(["sh", str(CLIENTS / "curl.sh"), f"localhost:{server.rest_port}", "ner"])
 
     assert '"state": "AVAILABLE"' in output

@@ -133,11 +133,12 @@ def test_an_outage_removes_nothing(sync: Sync, remote: Path, local: Path, outage
     assert _versions(local) == ["1"]
 
 
-def test_a_version_without_a_model_is_left_out(sync: Sync, remote: Path, local: Path) -> None:
+@pytest.mark.parametrize("missing", ["saved_model.pb", "variables/variables.index"])
+def test_a_version_that_is_not_whole_is_left_out(sync: Sync, remote: Path, local: Path, missing: str) -> None:
     _upload(remote, 1)
     sync()
     _upload(remote, 2)
-    (remote / "2/saved_model.pb").unlink()
+    (remote / "2" / missing).unlink()
     done = sync()
     assert done.returncode != 0
     assert "version 2 could not be downloaded" in done.stdout

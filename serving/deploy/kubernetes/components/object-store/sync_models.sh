@@ -20,11 +20,13 @@ log() { echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) model-sync: $*"; }
 fetch() {
   incoming="$MODEL_DIRECTORY/.incoming-$1"
   rm -rf "$incoming"
-  if rclone copy "$MODEL_REMOTE/$1" "$incoming" && [ -f "$incoming/saved_model.pb" ]; then
+  # Without its variables a version goes AVAILABLE all the same, fails every request and takes the good one down.
+  if rclone copy "$MODEL_REMOTE/$1" "$incoming" && [ -f "$incoming/saved_model.pb" ] &&
+    [ -f "$incoming/variables/variables.index" ]; then
     mv "$incoming" "$MODEL_DIRECTORY/$1" && log "version $1 is here"
   else
     rm -rf "$incoming"
-    log "version $1 could not be downloaded, or holds no saved_model.pb: left out, tried again"
+    log "version $1 could not be downloaded, or lacks saved_model.pb or variables/variables.index: left out, tried again"
     return 1
   fi
 }
