@@ -43,7 +43,7 @@ def deadline_after(seconds: float | None) -> float | None:
 class LoadPauses:
     """Lets versions load in the gaps between requests: few cores cannot do both without making requests wait.
 
-    With 10 requests/s on two cores the p99 of requests during a swap was 1.3 times the steady one.
+    With 10 requests/s on two cores the p99 of requests during a swap was 1.0 to 1.3 times the steady one.
     """
 
     def __init__(self) -> None:
