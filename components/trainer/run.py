@@ -95,6 +95,7 @@ def run_fn(fn_args: Any) -> None:
         window=window,
         overlap=overlap,
         counted=counted_pieces(splits["train"], kinds) if by_whitespace else None,
+        tags_count_in_every_window=settings.tags_count_in_every_window,
     )
     console.report(
         f"{sum(int(tf.size(weight)) for weight in text_tagger.tagger.trainable_variables):,} weights; "

@@ -120,7 +120,8 @@ class TrainerSettings:
         fusion: how the encoder's layers are combined: "dynamic" weighs them anew for every token, "static" once for
             the model, "last" takes the last layer only.
         loss: "masked" is the mean over the tokens of the texts. "seed" is the mean over all positions of a batch padded
-            to the window, padding, [CLS] and [SEP] with the tag O: for reproduction, slow, and without overlap.
+            to the window, padding, [CLS] and [SEP] with the tag O, tokens in several windows counted in each: for
+            reproduction, and slow.
         decoder: "softmax" trains the tag of each token by itself and decodes with the counted transitions; "crf" is a
             conditional random field, which trains the likelihood of the whole tag sequence and its transitions.
         calibration: "temperature" fits one number on the dev set by which the scores of entities become probabilities
@@ -143,8 +144,7 @@ class TrainerSettings:
         dropout: rate of all dropouts; None takes the encoder's own (0.1 for random weights).
         seed: of initial weights, order of the data and dropout.
         window: tokens of a window, special ones included; None takes the encoder's positions, at most 512.
-        window_overlap: tokens that neighbouring windows share; None takes a quarter of the window, or 0 for
-            the seed's loss, which counts every position.
+        window_overlap: tokens that neighbouring windows share; None takes a quarter of the window.
         whole_words: whether word pieces of one word (those that begin with ##) always get one entity; None decides
             by the training entities: yes, if at most one in a hundred begins or ends inside a word.
         annotated_by_whitespace: whether annotators marked what whitespace separates, as in CoNLL files of European
@@ -236,12 +236,6 @@ class TrainerSettings:
             "0 or more tokens",
             self.window_overlap,
         )
-        check(
-            self.loss == "masked" or not self.window_overlap,
-            "window_overlap",
-            '0 or null with the loss "seed", which counts every position once',
-            self.window_overlap,
-        )
         if self.window is not None and self.window_overlap is not None:
             check(
                 self.window_overlap < self.window - 2,
@@ -289,6 +283,11 @@ class TrainerSettings:
         return self.decoder == "softmax" and self.loss == "masked"
 
     @property
+    def tags_count_in_every_window(self) -> bool:
+        """Whether a token in several windows counts in each: the seed's loss scores every padded row as a whole."""
+        return self.loss == "seed"
+
+    @property
     def compute_dtype(self) -> str:
         """The type in which training computes products."""
         return self.precision.removeprefix("mixed_")
@@ -301,9 +300,7 @@ class TrainerSettings:
         """
         window = min(512, max_positions) if self.window is None else self.window
         check(window <= max_positions, "window", f"at most {max_positions}, the encoder's positions", window)
-        overlap = self.window_overlap
-        if overlap is None:
-            overlap = window // 4 if self.loss == "masked" else 0
+        overlap = window // 4 if self.window_overlap is None else self.window_overlap
         check(overlap < window - 2, "window_overlap", f"less than {window - 2}", overlap)
         check(
             self.batch_tokens >= window, "batch_tokens", f"at least {window}, the tokens of a window", self.batch_tokens

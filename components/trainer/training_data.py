@@ -75,8 +75,8 @@ class TrainingWindows:
     Attributes:
         row_splits: int64 [W+1], window i has the tokens row_splits[i] to row_splits[i+1].
         token_ids: int32 [N], with [CLS] and [SEP].
-        tag_ids: int32 [N], `NO_TAG` at [CLS], [SEP], tokens that count in another window, so that every token of a text
-            counts at most once, and tokens that do not count at all.
+        tag_ids: int32 [N], `NO_TAG` at [CLS], [SEP], tokens that do not count at all, and, unless tags count in every
+            window, tokens that count in another one, so that every token of a text counts at most once.
     """
 
     row_splits: np.ndarray
@@ -166,7 +166,14 @@ def read_texts(file_patterns: Sequence[str], *, split: str) -> TokenizedTexts:
 
 
 def training_windows(
-    texts: TokenizedTexts, *, cls_id: int, sep_id: int, window: int, overlap: int, counted: np.ndarray | None = None
+    texts: TokenizedTexts,
+    *,
+    cls_id: int,
+    sep_id: int,
+    window: int,
+    overlap: int,
+    counted: np.ndarray | None = None,
+    tags_count_in_every_window: bool = False,
 ) -> TrainingWindows:
     """Cuts texts into the windows that serving cuts them into, see `cut_windows`.
 
@@ -177,13 +184,19 @@ def training_windows(
         window: tokens of a window at most.
         overlap: tokens that neighbouring windows share.
         counted: bool [tokens], whose tags count in the loss; None takes all.
+        tags_count_in_every_window: whether a token that stands in several windows counts in each, or only in the one
+            that owns it. Windows share tokens even where `overlap` is 0: the last one is moved back until it is full.
     """
     ragged = tf.RaggedTensor.from_row_splits(texts.token_ids, texts.row_splits)
     windows = cut_windows(ragged, cls_id=cls_id, sep_id=sep_id, window=window, overlap=overlap)
-    tag_ids = np.full(windows.token_ids.shape, NO_TAG, np.int32)
-    tag_ids[windows.token_position.numpy()] = (
-        texts.tag_ids if counted is None else np.where(counted, texts.tag_ids, NO_TAG)
-    )
+    counted_ids = texts.tag_ids if counted is None else np.where(counted, texts.tag_ids, np.int32(NO_TAG))
+    if tags_count_in_every_window:
+        # Tags that are cut as the tokens are, with none at [CLS] and [SEP].
+        ragged = ragged.with_flat_values(counted_ids)
+        tag_ids = cut_windows(ragged, cls_id=NO_TAG, sep_id=NO_TAG, window=window, overlap=overlap).token_ids.numpy()
+    else:
+        tag_ids = np.full(windows.token_ids.shape, NO_TAG, np.int32)
+        tag_ids[windows.token_position.numpy()] = counted_ids
     row_splits = np.concatenate([[0], np.cumsum(windows.row_lengths.numpy(), dtype=np.int64)])
     return TrainingWindows(row_splits, windows.token_ids.numpy(), tag_ids)
 

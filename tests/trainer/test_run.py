@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from components import features
 from components.settings import SettingsError
+from components.trainer import run
 from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.loss import NO_TAG
 from components.trainer.run import run_fn
 from components.trainer.training_data import TrainingDataError
 from components.trainer.warm_up import WARM_UP_FILE
@@ -103,6 +106,29 @@ def test_a_training_on_two_replicas_resumes_and_is_exported(training_arguments, 
     model = tf.saved_model.load(training_arguments.serving_model_dir)
     logits = model.signatures["tokens"](token_ids=tf.constant([[2, 5, 3]]), padding_mask=tf.ones([1, 3], tf.int32))
     assert logits["logits"].shape == (1, 3, 5)
+
+
+class StoppedBeforeTrainingError(Exception):
+    """Raised in place of training."""
+
+
+@pytest.mark.parametrize("loss", ["masked", "seed"])
+def test_tags_count_once_or_with_the_loss_of_the_seed_in_every_window(training_arguments, monkeypatch, loss):
+    corpora = []
+
+    def train(text_tagger, corpus, *arguments, **options):
+        corpora.append(corpus)
+        raise StoppedBeforeTrainingError
+
+    monkeypatch.setattr(run, "train", train)
+    training_arguments.custom_config["loss"] = loss
+    with pytest.raises(StoppedBeforeTrainingError):
+        run_fn(training_arguments)
+    (corpus,) = corpora
+    tokens_in_windows = len(corpus.windows.token_ids) - 2 * len(corpus.windows.lengths)
+    assert tokens_in_windows > 140, "no token stands in two windows"
+    expected = tokens_in_windows if loss == "seed" else 140
+    assert np.count_nonzero(corpus.windows.tag_ids != NO_TAG) == expected
 
 
 def without_entities(serialized):

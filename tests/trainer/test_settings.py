@@ -33,7 +33,8 @@ def test_learning_rates(values, encoder_rate, head_rate):
         pytest.param({}, 2048, (512, 128), id="at most 512"),
         pytest.param({"batch_tokens": 64}, 32, (32, 8), id="few positions"),
         pytest.param({"window": 100, "window_overlap": 0}, 512, (100, 0), id="given"),
-        pytest.param({"loss": "seed"}, 512, (512, 0), id="the seed's loss"),
+        pytest.param({"loss": "seed"}, 512, (512, 128), id="the seed's loss"),
+        pytest.param({"loss": "seed", "window_overlap": 8}, 512, (512, 8), id="the seed's loss, given"),
     ],
 )
 def test_window_size(values, max_positions, expected):
@@ -56,7 +57,6 @@ def test_a_batch_smaller_than_a_window_is_refused():
         pytest.param({"epochs": 0}, "epochs: expected a positive number; received 0", id="no epochs"),
         pytest.param({"learning_rate": 0.0}, "learning_rate: expected a number above 0", id="no rate"),
         pytest.param({"learning_rate": 5.0}, "learning_rate: expected a number above 0 and at most 1", id="rate 5"),
-        pytest.param({"loss": "seed", "window_overlap": 8}, "window_overlap: expected 0 or null with", id="seed loss"),
         pytest.param({"warmup_fraction": 1.5}, "warmup_fraction: expected 0 to 1", id="warm-up"),
         pytest.param({"weight_decay": -0.1}, "weight_decay", id="decay"),
         pytest.param({"gradient_clip_norm": 0.0}, "gradient_clip_norm", id="clip"),

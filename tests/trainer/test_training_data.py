@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from components.annotated_text import Entity
 from components.trainer.loss import NO_TAG
 from components.trainer.training_data import (
+    TokenizedTexts,
     TrainingDataError,
     epoch_batches,
     read_texts,
@@ -62,6 +63,40 @@ def test_tags_that_do_not_count_are_left_out(training_arguments):
     counted = np.arange(len(texts.tag_ids)) % 3 == 0
     windows = training_windows(texts, cls_id=2, sep_id=3, window=7, overlap=2, counted=counted)
     assert windows.tag_ids[windows.tag_ids != NO_TAG].tolist() == texts.tag_ids[counted].tolist()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "every_window", "tag_ids"),
+    [
+        pytest.param(0, False, [[1, 2, 3, NO_TAG], [NO_TAG, 4, 5, 6]], id="each where it is owned"),
+        pytest.param(0, True, [[1, 2, 3, 4], [3, 4, 5, 6]], id="all in every window"),
+        pytest.param(
+            3,
+            False,
+            [[1, 2, NO_TAG, NO_TAG], [NO_TAG, 3, NO_TAG, NO_TAG], [NO_TAG, 4, 5, 6]],
+            id="overlap, each where it is owned",
+        ),
+        pytest.param(3, True, [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]], id="overlap, all in every window"),
+    ],
+)
+def test_the_tags_of_a_text_of_two_tokens_more_than_a_window_holds(overlap, every_window, tag_ids):
+    tokens = np.arange(6, dtype=np.int32)
+    texts = TokenizedTexts(np.array([0, 6]), tokens + 10, tokens, tokens + 1, tokens + 1, entities=((),), unaligned=0)
+    windows = training_windows(
+        texts, cls_id=2, sep_id=3, window=6, overlap=overlap, tags_count_in_every_window=every_window
+    )
+    assert windows.row_splits.tolist() == [6 * window for window in range(len(tag_ids) + 1)]
+    assert windows.tag_ids.reshape(-1, 6).tolist() == [[NO_TAG, *row, NO_TAG] for row in tag_ids]
+    assert np.all((windows.token_ids - 9 == windows.tag_ids) | (windows.tag_ids == NO_TAG))
+
+
+def test_tags_that_do_not_count_are_left_out_of_every_window():
+    tokens = np.arange(6, dtype=np.int32)
+    texts = TokenizedTexts(np.array([0, 6]), tokens + 10, tokens, tokens + 1, tokens + 1, entities=((),), unaligned=0)
+    windows = training_windows(
+        texts, cls_id=2, sep_id=3, window=6, overlap=0, counted=tokens != 3, tags_count_in_every_window=True
+    )
+    assert windows.tag_ids.reshape(-1, 6)[:, 1:-1].tolist() == [[1, 2, 3, NO_TAG], [3, NO_TAG, 5, 6]]
 
 
 def test_a_batch_holds_its_windows(training_arguments):
