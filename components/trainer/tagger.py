@@ -84,7 +84,7 @@ class FusionTagger(tf.Module):
             raise ValueError(f"tag_count: expected a positive number; received {tag_count}")
         self.encoder_config = encoder_config
         self.tag_count = tag_count
-        self._fusion_name = fusion
+        self.fusion_name = fusion
         hidden_size = encoder_config.hidden_size
         # The head draws from a seed of its own: the same seed gives the same head on every encoder.
         initializer = truncated_normal(encoder_config.initializer_range, None if seed is None else seed + 1)
@@ -122,7 +122,7 @@ class FusionTagger(tf.Module):
         copy = FusionTagger(
             self.encoder_config,
             self.tag_count,
-            self._fusion_name,
+            self.fusion_name,
             compute_dtype=dtype,
             variable_dtype=dtype,
             transitions=None if self.transitions is None else np.zeros(self.transitions.shape, np.float32),

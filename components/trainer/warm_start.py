@@ -14,10 +14,16 @@ from components.pusher.model_card import ModelCard, ModelCardError, read_card
 from components.pusher.versions import list_versions
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.settings import TrainerSettings
+from components.trainer.tagger import FusionTagger
 from components.trainer.text_tagger import TextTagger
 from components.transform.vocabulary import Vocabulary
 
 _VARIABLES = "variables/variables"
+_REMEDY = "train with the encoder, the fusion and the decoder of that version, or without warm_start"
+
+# Fields of an encoder's configuration that do not change what its weights mean.
+_OF_TRAINING_ONLY = ("hidden_dropout", "attention_dropout", "initializer_range")
+_SYNONYMS = {"gelu_pytorch_tanh": "gelu_new"}
 
 
 def newest_version(serving_directory: str | os.PathLike[str]) -> pathlib.Path | None:
@@ -59,10 +65,12 @@ def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Voc
         tags: its tags in id order.
 
     Raises:
-        CheckpointError: the version has another vocabulary, other entity types or another shape; a warm start would
-            give rows of the embedding table and of the classifier another meaning, silently.
+        CheckpointError: the version has another vocabulary, other entity types, another shape or another architecture;
+            a warm start would give its weights another meaning, silently.
     """
-    _check_card(version, vocabulary, tags)
+    card = _read_card(version)
+    _check_meaning(card, version, vocabulary, tags)
+    _check_architecture(card, version, text_tagger.tagger)
     checkpoint = tf.train.Checkpoint(text_tagger=text_tagger)
     trained = text_tagger.tagger
     try:
@@ -73,8 +81,7 @@ def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Voc
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"trainer.warm_start: the weights of {version} do not fit this model: {reason}. Train with the encoder, "
-            "the fusion and the decoder of that version, or without warm_start"
+            f"trainer.warm_start: the weights of {version} do not fit this model: {reason}; {_REMEDY}"
         ) from error
     finally:
         text_tagger.tagger = trained
@@ -98,8 +105,7 @@ def _read_card(version: pathlib.Path) -> ModelCard:
     return card
 
 
-def _check_card(version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
-    card = _read_card(version)
+def _check_meaning(card: ModelCard, version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
     if card.tokenizer["vocabulary_sha256"] != hashlib.sha256(vocabulary.to_bytes()).hexdigest():
         raise CheckpointError(
             f"trainer.warm_start: {version} has another vocabulary. A learned vocabulary changes with the corpus: give "
@@ -117,3 +123,23 @@ def _check_card(version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[st
             f"trainer.warm_start: {version} finds {', '.join(card.types)}, and the corpus has {', '.join(types)}; "
             "train once without warm_start"
         )
+
+
+def _check_architecture(card: ModelCard, version: pathlib.Path, tagger: FusionTagger) -> None:
+    """Refuses weights that have been trained for another computation; a card of an older program may say less of it."""
+    stored, here = card.model.get("encoder", {}), dataclasses.asdict(tagger.encoder_config)
+    compared = [(name, stored.get(name), value) for name, value in here.items() if name not in _OF_TRAINING_ONLY]
+    compared += [
+        ("the fusion", card.model.get("fusion"), tagger.fusion_name),
+        # Softmax would drop the transitions of a conditional random field, beside which its classifier was trained.
+        (
+            "the decoder",
+            card.training.get("settings", {}).get("decoder"),
+            "softmax" if tagger.transitions is None else "crf",
+        ),
+    ]
+    for name, theirs, ours in compared:
+        if theirs is not None and _SYNONYMS.get(theirs, theirs) != _SYNONYMS.get(ours, ours):
+            raise CheckpointError(
+                f"trainer.warm_start: {version} has {name} {theirs}, and this training has {ours}; {_REMEDY}"
+            )

@@ -65,6 +65,12 @@ def served(tmp_path: Path) -> Path:
     return tmp_path / "serving"
 
 
+def _tell_on_the_card(version: Path, model: dict[str, object], training: dict[str, object]) -> None:
+    card = read_card(version)
+    card = dataclasses.replace(card, model=dict(card.model) | model, training=dict(card.training) | training)
+    (version / CARD_FILE).write_bytes(card.to_bytes())
+
+
 def test_the_newest_version(served: Path, tmp_path: Path) -> None:
     assert newest_version(served) == served / "10"
     assert newest_version(tmp_path / "nowhere") is None
@@ -122,14 +128,22 @@ def test_a_version_of_lower_precision(served: Path, precision: str) -> None:
 
 def test_trained_transitions_arrive(served: Path) -> None:
     tf.saved_model.save(_Servable(_text_tagger(seed=10, crf=True)), str(served / "10"))
+    _tell_on_the_card(served / "10", {}, {"settings": {"loss": "masked", "decoder": "crf"}})
     text_tagger = _text_tagger(seed=1, crf=True)
     load_version(text_tagger, served / "10", VOCABULARY, TAGS)
     assert np.all(_weights(text_tagger)["transitions"] == 10)
 
 
-def test_a_version_without_transitions_is_no_start_for_a_crf(served: Path) -> None:
-    with pytest.raises(CheckpointError, match="the fusion and the decoder of that version"):
-        load_version(_text_tagger(seed=1, crf=True), served / "10", VOCABULARY, TAGS)
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        pytest.param("10", "has the decoder softmax, and this training has crf", id="by the card"),
+        pytest.param("9", "the weights of .* do not fit this model", id="a version that was converted, by the weights"),
+    ],
+)
+def test_a_version_without_transitions_is_no_start_for_a_crf(served: Path, version: str, message: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{message}.*the fusion and the decoder of that version"):
+        load_version(_text_tagger(seed=1, crf=True), served / version, VOCABULARY, TAGS)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +160,66 @@ def test_a_version_of_something_else(
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
         load_version(_text_tagger(seed=1, **shape), served / "10", vocabulary, tags)
+
+
+def _encoder(**changed: object) -> dict[str, object]:
+    return dataclasses.asdict(_text_tagger(seed=1).tagger.encoder_config) | changed
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "message"),
+    [
+        pytest.param({"encoder": {"num_heads": 4}}, {}, "has num_heads 4, and this training has 2;", id="heads"),
+        pytest.param(
+            {"encoder": _encoder(hidden_activation="gelu")},
+            {},
+            "has hidden_activation gelu, and this training has gelu_new;",
+            id="activation",
+        ),
+        pytest.param(
+            {"encoder": _encoder(layer_norm_epsilon=1e-5)},
+            {},
+            "has layer_norm_epsilon 1e-05, and this training has 1e-12;",
+            id="epsilon",
+        ),
+        pytest.param({"encoder": _encoder(max_positions=9)}, {}, "has max_positions 9, and this", id="positions"),
+        pytest.param({"fusion": "static"}, {}, "has the fusion static, and this training has dynamic;", id="fusion"),
+        pytest.param(
+            {}, {"settings": {"decoder": "crf"}}, "has the decoder crf, and this training has softmax;", id="decoder"
+        ),
+    ],
+)
+def test_a_version_whose_weights_mean_something_else(
+    served: Path, model: dict[str, object], training: dict[str, object], message: str
+) -> None:
+    """Every shape fits."""
+    _tell_on_the_card(served / "10", model, training)
+    with pytest.raises(CheckpointError, match=rf"^trainer\.warm_start: .*10 {message}"):
+        load_version(_text_tagger(seed=1), served / "10", VOCABULARY, TAGS)
+
+
+@pytest.mark.parametrize(
+    ("model", "training"),
+    [
+        pytest.param({"encoder": _encoder(), "fusion": "dynamic"}, {}, id="the same architecture"),
+        pytest.param({"encoder": _encoder(hidden_activation="gelu_pytorch_tanh")}, {}, id="a synonym"),
+        pytest.param(
+            {"encoder": _encoder(hidden_dropout=0.3, attention_dropout=0.3, initializer_range=1.0)},
+            {},
+            id="what is of training only",
+        ),
+        pytest.param({"encoder": {"num_layers": 1}}, {"settings": {}}, id="a card that says little"),
+        pytest.param({"encoder": _encoder(of_a_later_program=1)}, {}, id="a card that says more"),
+        pytest.param({}, {"converted_from": "model.ckpt-7"}, id="a version that was converted"),
+    ],
+)
+def test_a_version_of_this_architecture(served: Path, model: dict[str, object], training: dict[str, object]) -> None:
+    _tell_on_the_card(served / "10", model, training)
+    text_tagger = _text_tagger(seed=1)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    np.testing.assert_array_equal(
+        _weights(text_tagger)["output_weights"], _weights(_text_tagger(seed=10))["output_weights"]
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"{"])
