@@ -116,7 +116,8 @@ class TrainerSettings:
             random weights of the shape `random_encoder`.
         random_encoder: the shape of an encoder without pretrained weights.
         warm_start: serving folder whose newest version gives the initial weights, of the head too; as long as it has no
-            version, or for None, training starts from the encoder. Vocabulary and entity types must be that version's.
+            version, or for None, training starts from the encoder. Vocabulary, entity types, encoder, fusion and
+            decoder must be that version's.
         fusion: how the encoder's layers are combined: "dynamic" weighs them anew for every token, "static" once for
             the model, "last" takes the last layer only.
         loss: "masked" is the mean over the tokens of the texts. "seed" is the mean over all positions of a batch padded
@@ -127,9 +128,11 @@ class TrainerSettings:
         calibration: "temperature" fits one number on the dev set by which the scores of entities become probabilities
             of their being right; it changes no entity. "none" leaves scores as the model has them.
         epochs: passes over the training texts.
-        learning_rate: peak of the schedule; None takes 5e-4 for random weights and 5e-5 for pretrained ones.
+        learning_rate: peak of the schedule; None takes 5e-4 for random weights and 5e-5 for pretrained ones and
+            for those of a served version.
         head_learning_rate: peak for the fusion and the classifier; None takes `learning_rate` for random weights and
-            ten times `learning_rate` for pretrained ones, whose head starts from nothing.
+            for those of a served version, which has a trained head, and ten times `learning_rate` for a pretrained
+            encoder, whose head starts from nothing.
         warmup_fraction: share of all steps in which the rate rises from 0; then it falls linearly to 0.
         weight_decay: decoupled decay of weights, not of biases and layer normalisation.
         gradient_clip_norm: the global norm to which gradients are clipped.
@@ -265,17 +268,19 @@ class TrainerSettings:
 
     @property
     def peak_learning_rate(self) -> float:
-        """The peak of the schedule, with the default filled in."""
+        """The peak of the schedule, with the default filled in; `warm_start` is None if no version was there."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return RANDOM_LEARNING_RATE if self.encoder is None else PRETRAINED_LEARNING_RATE
+        is_random = self.encoder is None and self.warm_start is None
+        return RANDOM_LEARNING_RATE if is_random else PRETRAINED_LEARNING_RATE
 
     @property
     def peak_head_learning_rate(self) -> float:
         """The peak of the schedule for the fusion and the classifier, with the default filled in."""
         if self.head_learning_rate is not None:
             return self.head_learning_rate
-        return self.peak_learning_rate * (1 if self.encoder is None else 10)
+        starts_from_nothing = self.encoder is not None and self.warm_start is None
+        return self.peak_learning_rate * (10 if starts_from_nothing else 1)
 
     @property
     def loss_is_of_single_pieces(self) -> bool:

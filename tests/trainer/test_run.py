@@ -12,8 +12,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from components import features
+from components.pusher.card_sources import gather_card
+from components.pusher.publish import publish
 from components.settings import SettingsError
-from components.trainer import run
+from components.trainer import run, training
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.loss import NO_TAG
 from components.trainer.run import run_fn
@@ -129,6 +131,25 @@ def test_tags_count_once_or_with_the_loss_of_the_seed_in_every_window(training_a
     assert tokens_in_windows > 140, "no token stands in two windows"
     expected = tokens_in_windows if loss == "seed" else 140
     assert np.count_nonzero(corpus.windows.tag_ids != NO_TAG) == expected
+
+
+def test_a_warm_start_has_the_rates_of_a_trained_model_as_soon_as_there_is_a_version(
+    training_arguments, tmp_path, monkeypatch
+):
+    rates = []
+
+    def train(text_tagger, corpus, settings, **options):
+        rates.append((settings.peak_learning_rate, settings.peak_head_learning_rate))
+        return training.train(text_tagger, corpus, settings, **options)
+
+    monkeypatch.setattr(run, "train", train)
+    training_arguments.custom_config |= {"epochs": 1, "learning_rate": None, "warm_start": str(tmp_path / "serving")}
+    run_fn(training_arguments)
+    card = gather_card("ner", model_run=training_arguments.model_run_dir)
+    publish(training_arguments.serving_model_dir, tmp_path / "serving", card=lambda version, digest: card.to_bytes())
+    training_arguments.serving_model_dir = str(tmp_path / "next")
+    run_fn(training_arguments)
+    assert rates == [(5e-4, 5e-4), (5e-5, 5e-5)]
 
 
 def without_entities(serialized):

@@ -18,6 +18,10 @@ def test_settings_survive_json():
         pytest.param({"encoder": "folder"}, 5e-5, 5e-4, id="pretrained"),
         pytest.param({"encoder": "folder", "learning_rate": 1e-5}, 1e-5, 1e-4, id="pretrained, given"),
         pytest.param({"learning_rate": 1e-3, "head_learning_rate": 2e-3}, 1e-3, 2e-3, id="both given"),
+        pytest.param({"warm_start": "7"}, 5e-5, 5e-5, id="served version, head and all"),
+        pytest.param({"warm_start": "7", "encoder": "folder"}, 5e-5, 5e-5, id="served version of a pretrained encoder"),
+        pytest.param({"warm_start": "7", "learning_rate": 1e-5}, 1e-5, 1e-5, id="served version, given"),
+        pytest.param({"warm_start": "7", "head_learning_rate": 2e-4}, 5e-5, 2e-4, id="served version, head given"),
     ],
 )
 def test_learning_rates(values, encoder_rate, head_rate):
