@@ -54,16 +54,17 @@ def label_scheme(labels: Sequence[str], *, iob1: bool = False) -> LabelScheme:
     """Returns the tables for a list of labels.
 
     BIO, BIOES (also as BIOUL), BMES and their relatives without S or without E follow one rule: an entity begins with
-    B or S; it goes on with I or E after B or I; it ends at S, at E, at I if the list has no E, and at B if it has no S.
-    In IOB1 everything may follow everything. [PAD], [CLS], [SEP] and the like stand where O may stand. The continuation
-    label, "X" or "[##WordPiece]", never stands at the beginning of a word.
+    B or S; it goes on with I or E after B or I; it ends at S, at E, at I if its type has no E, and at B if its type has
+    no S. In IOB1 everything may follow everything. [PAD], [CLS], [SEP] and the like stand where O may stand. The
+    continuation label, "X" or "[##WordPiece]", never stands at the beginning of a word.
 
     Args:
         labels: the labels in id order, in any order.
         iob1: whether I begins an entity after O or another type. Without it, that is so if some type has I and no B.
 
     Raises:
-        LabelError: a label is unknown or stands twice, schemes are mixed, or O or all entity types are missing.
+        LabelError: a label is unknown or stands twice, schemes are mixed, no label begins the entities of a type, or O
+            or all entity types are missing.
 
     Example:
         >>> label_scheme(("[PAD]", "B-PER", "I-PER", "O", "X")).outside_id
@@ -75,11 +76,20 @@ def label_scheme(labels: Sequence[str], *, iob1: bool = False) -> LabelScheme:
     types = tuple(dict.fromkeys(name for name in types_of if name))
     count = len(labels)
 
-    single, end = "S" in roles, "E" in roles
-    starting = {"B", "S"} | ({"I"} if scheme == "IOB1" else set())
-    ending = {"S", "E"} | (set() if single else {"B"}) | (set() if end else {"I"})
-    may_start = [role == OUTSIDE or role in starting for role in roles] + [True]
-    may_end = [role == OUTSIDE or role in ending for role in roles] + [True]
+    has = set(zip(roles, types_of, strict=True))
+    starting = {OUTSIDE, "B", "S"} | ({"I"} if scheme == "IOB1" else set())
+    # A type that has S writes no entity as a lone B, and one that has E ends none with I.
+    closed_by = {"B": "S", "I": "E"}
+    may_start = [role in starting for role in roles] + [True]
+    may_end = [(closed_by.get(role), name) not in has for role, name in zip(roles, types_of, strict=True)] + [True]
+    # A type that can begin can end: at S, or without S at B.
+    for name in types:
+        if not any((role, name) in has for role in starting):
+            written = [tag for tag in tags if split_tag(tag)[1] == name]
+            raise LabelError(
+                f"the type {name} has {' and '.join(written)}, with which no entity begins; expected B-{name} or "
+                f"S-{name} as well"
+            )
     allowed = np.array(may_end)[:, np.newaxis] & np.array(may_start)  # [K+1, K+1]
     begins = np.zeros((count + 1, count), dtype=bool)
     for before, tag in np.ndindex(count + 1, count):

@@ -109,6 +109,43 @@ def test_the_best_legal_sequence_of_bioes_is_found():
         pytest.param(("[PAD]", "O", *BIO), ["B-PER", "[PAD]", "B-PER"], [(0, 1, "PER"), (2, 3, "PER")], id="as O"),
         pytest.param(("<pad>", "O", *BIO), ["<pad>", "B-PER"], [(1, 2, "PER")], id="angle brackets"),
         pytest.param(("X", *BIO, "O"), ["X", "X"], [], id="X begins no word"),
+        pytest.param(
+            ("O", *BIOES[:4], "B-LOC", "I-LOC"),
+            ["B-LOC", "I-LOC", "B-LOC", "B-PER", "E-PER", "S-PER"],
+            [(0, 2, "LOC"), (2, 3, "LOC"), (3, 5, "PER"), (5, 6, "PER")],
+            id="a type in BIO beside one in BIOES",
+        ),
+        pytest.param(
+            ("O", *BMES[:4], "B-LOC", "M-LOC"),
+            ["B-LOC", "M-LOC", "B-LOC", "B-PER", "E-PER", "S-PER"],
+            [(0, 2, "LOC"), (2, 3, "LOC"), (3, 5, "PER"), (5, 6, "PER")],
+            id="a type in BIO beside one in BMES",
+        ),
+        pytest.param(
+            ("O", *BIOES[:4], "B-LOC", "E-LOC"),
+            ["B-LOC", "E-LOC", "B-LOC"],
+            [(0, 2, "LOC"), (2, 3, "LOC")],
+            id="a type without S",
+        ),
+        pytest.param(
+            ("O", *BIOES[:4], "B-LOC", "I-LOC", "S-LOC"),
+            ["S-LOC", "B-LOC", "I-LOC", "O"],
+            [(0, 1, "LOC"), (1, 3, "LOC")],
+            id="a type without E",
+        ),
+        pytest.param(
+            ("O", *BIOES[:4], "B-LOC"), ["B-LOC", "B-LOC"], [(0, 1, "LOC"), (1, 2, "LOC")], id="a type with only B"
+        ),
+        pytest.param(
+            ("O", *BIOES[:4], "S-LOC"), ["S-LOC", "S-LOC"], [(0, 1, "LOC"), (1, 2, "LOC")], id="a type with only S"
+        ),
+        pytest.param(("O", "S-LOC"), ["S-LOC", "O"], [(0, 1, "LOC")], id="S alone"),
+        pytest.param(
+            ("O", "B-PER", "I-PER", "I-LOC"), ["I-LOC", "B-PER"], [(0, 1, "LOC"), (1, 2, "PER")], id="only I, in IOB1"
+        ),
+        pytest.param(
+            ("O", *BIOES[:4], "I-LOC", "S-LOC"), ["S-LOC", "O"], [(0, 1, "LOC")], id="an I that nothing leads to"
+        ),
     ],
 )
 def test_label_lists(labels, tags, expected):
@@ -148,6 +185,28 @@ def test_the_tables_of_our_own_tags():
 def test_impossible_lists_are_refused(labels, message):
     with pytest.raises(LabelError, match=message):
         label_scheme(labels)
+
+
+def test_every_type_of_a_mixed_list_is_closed_in_its_own_way():
+    labels = ("O", *BIOES[:4], "B-LOC", "I-LOC")
+    allowed = label_scheme(labels).allowed
+    may_end = {label for index, label in enumerate(labels) if allowed[index, len(labels)]}
+    assert may_end == {"O", "E-PER", "S-PER", "B-LOC", "I-LOC"}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(("I-LOC",), id="only I"),
+        pytest.param(("E-LOC",), id="only E"),
+        pytest.param(("I-LOC", "E-LOC"), id="I and E"),
+        pytest.param(("M-LOC", "E-LOC"), id="M and E"),
+    ],
+)
+def test_a_type_that_no_label_begins_is_refused(written):
+    others = BMES[:4] if "M-LOC" in written else BIOES[:4]
+    with pytest.raises(LabelError, match=f"^the type LOC has {' and '.join(written)}, with which no entity begins"):
+        label_scheme(("O", *others, *written))
 
 
 def test_iob1_has_no_other_prefixes():
