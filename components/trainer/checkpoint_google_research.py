@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
+from collections.abc import Container
 
 import numpy
 import tensorflow as tf
 
+from components import progress
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_directory import google_research_prefix
@@ -36,8 +39,13 @@ _EMBEDDING_TENSORS = (
 _TRANSPOSED = "intermediate/dense/kernel"
 _ATTENTION_INPUTS = ("query", "key", "value")
 
-# What a checkpoint may carry beside the model: the pooler, the pretraining heads, and what optimisers keep.
-_DROPPED = re.compile(r"bert/pooler/.*|cls/.*|global_step|.*/adam_[mv]|.*/Adam(_1)?|(.*/)?beta[12]_power")
+# What a checkpoint may carry beside the model: the pooler, the pretraining heads, the scale of the loss in mixed
+# precision, and what optimisers keep, of which `_slot` knows the rest.
+_DROPPED = re.compile(
+    r"bert/pooler/.*|cls/.*|global_step|.*/adam_[mv]|.*/Adam(_1)?"
+    r"|(.*/)?(beta[12]_power|current_loss_scale|loss_scale|good_steps|bad_steps)(_\d+)?"
+)
+_AVERAGE = re.compile("average", re.IGNORECASE)
 
 # TensorFlow's reader translates its errors into these: IndexError where a data file ends too early.
 _DAMAGES = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
@@ -100,14 +108,22 @@ def load_seed_checkpoint(tagger: FusionTagger, prefix: str | pathlib.Path) -> No
     _load(tagger.named_variables(), seed_names(tagger.encoder_config), pathlib.Path(prefix))
 
 
-def checkpoint_shapes(prefix: str | pathlib.Path) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the model's tensors in a checkpoint, without optimiser slots, pooler and pretraining heads.
+def checkpoint_shapes(prefix: str | pathlib.Path, names: Container[str]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the tensors in a checkpoint, without optimiser slots, pooler and pretraining heads.
+
+    Args:
+        prefix: the checkpoint without `.index` and `.data-*`.
+        names: of the model's tensors; what stands below one of them is kept of it by an optimiser.
 
     Raises:
         CheckpointError: the checkpoint is absent or damaged.
     """
     shapes = _open(pathlib.Path(prefix)).get_variable_to_shape_map()
-    return {name: tuple(shape) for name, shape in shapes.items() if not _DROPPED.fullmatch(name)}
+    return {
+        name: tuple(shape)
+        for name, shape in shapes.items()
+        if name in names or not (_DROPPED.fullmatch(name) or _slot(name, names))
+    }
 
 
 def _load(variables: dict[str, tf.Variable], names: dict[str, Destination], prefix: pathlib.Path) -> None:
@@ -121,7 +137,24 @@ def _load(variables: dict[str, tf.Variable], names: dict[str, Destination], pref
                 f"{prefix}: the tensor {name} cannot be read; the file is damaged: {error}"
             ) from error
 
-    assign_weights(variables, names, checkpoint_shapes(prefix), read, str(prefix))
+    assign_weights(variables, names, checkpoint_shapes(prefix, names), read, str(prefix))
+    averages = sorted(name for name in reader.get_variable_to_shape_map() if _AVERAGE.search(_slot(name, names)))
+    if averages:
+        progress.report(f"{prefix}: averaged weights are in the checkpoint and not used, such as {averages[0]}")
+
+
+def _slot(name: str, names: Container[str]) -> str:
+    """Returns what stands behind the name of a tensor of the model, before which that of an optimiser may stand, or "".
+
+    Example:
+        >>> _slot("LAMB/output_bias/m", {"output_bias"})
+        'm'
+    """
+    parts = name.split("/")
+    for first, end in itertools.combinations(range(len(parts)), 2):
+        if "/".join(parts[first:end]) in names:
+            return "/".join(parts[end:])
+    return ""
 
 
 def _open(prefix: pathlib.Path) -> tf.train.CheckpointReader:

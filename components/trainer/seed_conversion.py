@@ -13,7 +13,7 @@ from components.code_version import code_version, library_versions
 from components.pusher.model_card import ModelCard, iso_time
 from components.pusher.publish import PushedVersion, publish
 from components.trainer.checkpoint_error import CheckpointError
-from components.trainer.checkpoint_google_research import checkpoint_shapes, load_seed_checkpoint
+from components.trainer.checkpoint_google_research import checkpoint_shapes, load_seed_checkpoint, seed_names
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_directory import check_vocabulary_size
 from components.trainer.label_scheme import LabelError, LabelScheme, label_scheme
@@ -108,7 +108,7 @@ def load_servable(model: SeedModel) -> tuple[Servable, Vocabulary]:
     vocabulary = Vocabulary.from_file(model.vocabulary)
     check_vocabulary_size(config, len(vocabulary), str(model.vocabulary))
     scheme = read_label_scheme(model.labels, iob1=model.iob1)
-    _check_label_count(model, scheme)
+    _check_label_count(model, scheme, config)
     tagger = FusionTagger(config, len(scheme.labels), "dynamic")
     load_seed_checkpoint(tagger, model.checkpoint)
     window, overlap = TrainerSettings().window_size(config.max_positions)
@@ -151,8 +151,8 @@ def read_label_scheme(path: pathlib.Path, *, iob1: bool = False) -> LabelScheme:
         raise LabelError(f"{path}: {error}") from None
 
 
-def _check_label_count(model: SeedModel, scheme: LabelScheme) -> None:
-    shape = checkpoint_shapes(model.checkpoint).get(_CLASSIFIER)
+def _check_label_count(model: SeedModel, scheme: LabelScheme, config: EncoderConfig) -> None:
+    shape = checkpoint_shapes(model.checkpoint, seed_names(config)).get(_CLASSIFIER)
     if shape is None:
         raise CheckpointError(
             f"{model.checkpoint}: has no tensor {_CLASSIFIER}, so it is no tagger of the seed's code; a pretrained "

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from components.trainer.checkpoint_error import CheckpointError
 
+# Tensors of a fault that are named: those of a wrong configuration are hundreds.
+_NAMED = 5
+
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
@@ -57,7 +60,8 @@ def assign_weights(
         source: the file, for messages.
 
     Raises:
-        CheckpointError: names all missing, left-over and wrongly shaped tensors, or one that is not finite.
+        CheckpointError: counts all missing, left-over and wrongly shaped tensors and names the first of each, or names
+            one that is not finite.
     """
     _check_names_and_shapes(variables, destinations, shapes, source)
     parts: dict[str, dict[int, numpy.ndarray]] = {}
@@ -101,4 +105,5 @@ def _check_names_and_shapes(
 
 def _fault(kind: str, names: Iterable[str]) -> str:
     listed = sorted(names)
-    return f"{len(listed)} {kind}: {', '.join(listed)}" if listed else ""
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return f"{len(listed)} {kind}: {', '.join(listed[:_NAMED])}{more}" if listed else ""

@@ -47,6 +47,12 @@ def test_every_fault_is_listed_before_any_weight_changes() -> None:
     assert not np.any(weights["joined"])
 
 
+def test_of_many_faults_a_few_are_named() -> None:
+    names = [f"extra/{letter}" for letter in "abcdefg"]
+    with pytest.raises(CheckpointError, match=r"encoder .*: 7 left over: extra/a, extra/b, .*, extra/e and 2 more$"):
+        assign(variables(), TENSORS | {name: np.ones(1) for name in names})
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(CheckpointError, match=r"model\.ckpt: the tensor table holds values that are not finite"):
