@@ -158,7 +158,14 @@ def _slot(name: str, names: Container[str]) -> str:
 
 
 def _open(prefix: pathlib.Path) -> tf.train.CheckpointReader:
-    if not prefix.with_name(prefix.name + ".index").is_file():
+    # Not `with_name`, which refuses the folder ".".
+    if not (prefix.parent / f"{prefix.name}.index").is_file():
+        if prefix.is_dir():
+            found = ", ".join(sorted(path.stem for path in prefix.glob("*.index")))
+            raise CheckpointError(
+                f"{prefix}: is a folder; expected the path of a checkpoint without .index; "
+                f"{f'in it lie {found}' if found else 'none lies in it'}"
+            )
         raise CheckpointError(f"{prefix}.index: there is no such file; give the checkpoint's path without .index")
     _check_data_files(prefix)
     try:

@@ -131,6 +131,41 @@ def test_a_conversion_to_half_the_size(converted, tmp_path):
     assert TOLERANCE < difference < 0.1 * np.abs(converted.seed["logits"]).max()
 
 
+def convert_with(converted, folder, option, **changed):
+    """Converts with one more option; returns the version's folder."""
+    assert main([*command(converted.folder, output=folder / "ner", **changed), option]) == 0
+    (version,) = list_versions(folder / "ner")
+    return folder / "ner" / str(version)
+
+
+def test_a_cased_model_keeps_capital_letters(converted, tmp_path):
+    vocabulary = [{"play": "P", "in": "p"}.get(token, token) for token in VOCABULARY]
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
+    version = convert_with(converted, tmp_path, "--cased", vocab=tmp_path / "vocab.txt")
+    assert read_card(version).tokenizer["lower_case"] is False
+    signatures = tf.saved_model.load(str(version)).signatures
+    by_text = signatures["explain"](tf.constant(["P", "p"]))["layer_weights"].numpy()
+    rows = tf.constant([[2, vocabulary.index(letter), 3] for letter in "Pp"])
+    by_id = signatures["tokens"](token_ids=rows, padding_mask=tf.ones_like(rows))["layer_weights"].numpy()
+    np.testing.assert_allclose(by_text[:, 0], by_id[:, 1], atol=1e-6)
+    assert np.abs(by_id[0, 1] - by_id[1, 1]).max() > 1e-3, "both letters look alike"
+
+
+def test_in_iob1_an_inside_label_begins_an_entity(converted, signatures, tmp_path):
+    row = tf.constant([[2, VOCABULARY.index("张"), 3]])
+    best_first = np.argsort(
+        -signatures["tokens"](token_ids=row, padding_mask=tf.ones_like(row))["logits"].numpy()[0, 1]
+    )
+    labels = [f"[{place}]" for place in range(len(LABELS))]
+    for place, label in zip(best_first, ("I-PER", "O", "B-PER"), strict=False):
+        labels[place] = label
+    (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    version = convert_with(converted, tmp_path, "--iob1", labels=tmp_path / "labels.txt")
+    answer = tf.saved_model.load(str(version)).signatures["serving_default"](tf.constant(["张"]))
+    found = [answer[name].numpy().tolist() for name in ("entity_start", "entity_end", "entity_type")]
+    assert found == [[[0]], [[1]], [[b"PER"]]]
+
+
 def test_every_signature_and_the_warm_up_travel_along(converted, signatures):
     assert set(signatures) == {"serving_default", "tokens", "examples", "explain"}
     assert (converted.version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
@@ -184,6 +219,31 @@ def test_files_that_do_not_fit_are_refused(converted, tmp_path, capsys, name, co
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert not (tmp_path / "ner").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param(
+            ("model.ckpt-7.index", "model.ckpt-9.index", "vocab.txt"),
+            "is a folder; expected the path of a checkpoint without .index; in it lie model.ckpt-7, model.ckpt-9",
+            id="with checkpoints",
+        ),
+        pytest.param(
+            ("vocab.txt",),
+            "is a folder; expected the path of a checkpoint without .index; none lies in it",
+            id="without",
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", ["", ".", "absolute"])
+def test_a_folder_is_no_checkpoint(converted, tmp_path, monkeypatch, capsys, files, expected, place):
+    for name in files:
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tmp_path if place == "absolute" else place
+    assert main(command(converted.folder, output=tmp_path / "ner", checkpoint=checkpoint)) == 2
+    assert f"{tmp_path if place == 'absolute' else '.'}: {expected}\n" in capsys.readouterr().err
 
 
 def test_a_pretrained_encoder_is_no_tagger(converted, tmp_path, capsys):
