@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ _OPTIONAL_KEYS = {
     "attention_probs_dropout_prob": "attention_dropout",
     "initializer_range": "initializer_range",
 }
+_EPSILON_KEY = "layer_norm_eps"  # of Hugging Face only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,13 +139,13 @@ class EncoderConfig:
             values,
             activations=_HUGGING_FACE_ACTIVATIONS,
             default_type_vocab_size=2,
-            layer_norm_epsilon=values.get("layer_norm_eps", 1e-12),
+            layer_norm_epsilon=values.get(_EPSILON_KEY, 1e-12),
         )
 
 
 def _read_json_object(path: str | pathlib.Path) -> dict[str, Any]:
     try:
-        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -177,4 +179,16 @@ def _config(
     try:
         return parse_settings(EncoderConfig, arguments)
     except SettingsError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(f"{path}: {_in_the_words_of_the_file(str(error))}") from error
+
+
+def _in_the_words_of_the_file(message: str) -> str:
+    """Names settings as the file does.
+
+    Example:
+        >>> _in_the_words_of_the_file("hidden_size: expected a multiple of num_heads, 7; received 768")
+        'hidden_size: expected a multiple of num_attention_heads, 7; received 768'
+    """
+    theirs = {ours: key for key, ours in (_REQUIRED_KEYS | _OPTIONAL_KEYS).items()}
+    theirs["layer_norm_epsilon"] = _EPSILON_KEY
+    return re.sub(r"\w+", lambda word: theirs.get(word[0], word[0]), message)

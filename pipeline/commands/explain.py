@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ def main(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--output: expected a file that ends in .html or .png; received {output}")
     if not output.resolve().parent.is_dir():
         raise UsageError(f"--output: there is no folder {output.resolve().parent}")
+    if os.path.isdir(output):
+        raise UsageError(f"--output: {output} is a folder; expected a file")
     if len(arguments.text) > _MAXIMUM_CHARACTERS:
         raise UsageError(f"expected a text of at most {_MAXIMUM_CHARACTERS} characters; this has {len(arguments.text)}")
     try:
@@ -46,13 +49,15 @@ def main(arguments: argparse.Namespace) -> int:
         return 1
     if not explained.tokens:
         raise UsageError("the text has no token: nothing to draw")
-    if output.suffix == ".html":
-        output.write_text(explanation_page(explained), encoding="utf-8")
-    else:
-        try:
+    try:
+        if output.suffix == ".html":
+            output.write_text(explanation_page(explained), encoding="utf-8")
+        else:
             write_picture(explained, output)
-        except MissingGlyphsError as error:
-            raise UsageError(f"--output: {error}; install such a font, or write a page (.html) instead") from error
+    except MissingGlyphsError as error:
+        raise UsageError(f"--output: {error}; install such a font, or write a page (.html) instead") from error
+    except OSError as error:
+        raise UsageError(f"--output: {output} cannot be written: {error.strerror}") from error
     print(output)
     return 0
 

@@ -174,6 +174,21 @@ def test_user_mistakes(model, tmp_path, monkeypatch, capsys, words, message):
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(lambda path: path.mkdir(), "is a folder", id="folder"),
+        pytest.param(lambda path: path.symlink_to("/dev/full"), "cannot be written: No space left", id="full disk"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["html", "png"])
+def test_an_output_that_cannot_be_written(model, tmp_path, capsys, make, message, suffix):
+    output = tmp_path / f"page.{suffix}"
+    make(output)
+    assert main(["explain", "b", "--model", str(model), "--output", str(output)]) == 2
+    assert f"--output: {output} {message}" in capsys.readouterr().err
+
+
 def test_a_model_without_the_signature_is_refused(tmp_path, capsys):
     import tensorflow as tf
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
+from collections.abc import Callable
 
 import pytest
 
@@ -51,6 +53,40 @@ def test_google_research_config_is_read_whole(tmp_path: pathlib.Path) -> None:
     )
 
 
+@pytest.mark.parametrize("read", [EncoderConfig.from_google_research, EncoderConfig.from_hugging_face])
+def test_a_byte_order_mark_is_passed_over(tmp_path: pathlib.Path, read: Callable[..., EncoderConfig]) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(SHAPE | {"model_type": "bert"}), encoding="utf-8-sig")
+    assert read(path).hidden_size == 768
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param(
+            {"num_hidden_layers": 0}, "num_hidden_layers: expected a positive number; received 0", id="layers"
+        ),
+        pytest.param({"num_hidden_layers": "12"}, "num_hidden_layers: expected int; received '12'", id="type"),
+        pytest.param(
+            {"num_attention_heads": 7}, "hidden_size: expected a multiple of num_attention_heads, 7", id="heads"
+        ),
+        pytest.param({"max_position_embeddings": -1}, "max_position_embeddings: expected a positive", id="positions"),
+        pytest.param({"type_vocab_size": 0}, "type_vocab_size: expected a positive number", id="types"),
+        pytest.param({"hidden_dropout_prob": 2}, "hidden_dropout_prob: expected a rate", id="hidden dropout"),
+        pytest.param(
+            {"attention_probs_dropout_prob": -1},
+            "attention_probs_dropout_prob: expected a rate",
+            id="attention dropout",
+        ),
+        pytest.param({"initializer_range": 0}, "initializer_range: expected a positive number", id="range"),
+    ],
+)
+def test_impossible_values_are_named_as_the_file_names_them(tmp_path: pathlib.Path, values: dict, message: str) -> None:
+    path = write(tmp_path, SHAPE | values)
+    with pytest.raises(CheckpointError, match=f"^{re.escape(str(path))}: {message}"):
+        EncoderConfig.from_google_research(path)
+
+
 @pytest.mark.parametrize(
     ("values", "attribute", "expected"),
     [
@@ -76,12 +112,12 @@ def test_hugging_face_config(tmp_path: pathlib.Path, values: dict, attribute: st
         pytest.param({"is_decoder": True}, "is_decoder: expected False; received True", id="decoder"),
         pytest.param({"hidden_act": "swish"}, "hidden_act: expected one of .*; received 'swish'", id="activation"),
         pytest.param({"hidden_act": ["gelu"]}, "hidden_act", id="activation_no_string"),
-        pytest.param({"hidden_size": 770}, "hidden_size: expected a multiple of num_heads, 12", id="heads_divide"),
+        pytest.param({"hidden_size": 770}, "hidden_size: expected a multiple of num_attention_heads, 12", id="heads"),
         pytest.param({"hidden_size": "768"}, "hidden_size: expected int; received '768'", id="size_as_string"),
-        pytest.param({"num_hidden_layers": 0}, "num_layers: expected a positive number", id="no_layer"),
+        pytest.param({"num_hidden_layers": 0}, "num_hidden_layers: expected a positive number", id="no_layer"),
         pytest.param({"vocab_size": None}, "vocab_size", id="null"),
-        pytest.param({"hidden_dropout_prob": 1.0}, "hidden_dropout", id="everything_dropped"),
-        pytest.param({"layer_norm_eps": 0}, "layer_norm_epsilon", id="epsilon_zero"),
+        pytest.param({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob: expected", id="everything_dropped"),
+        pytest.param({"layer_norm_eps": 0}, "layer_norm_eps: expected a number between", id="epsilon_zero"),
     ],
 )
 def test_unsupported_hugging_face_config_is_refused(tmp_path: pathlib.Path, values: dict, message: str) -> None:
