@@ -20,6 +20,7 @@ from components.trainer.text_tagger import TextTagger
 from components.trainer.warm_start import load_version
 from components.transform.vocabulary import Vocabulary
 from pipeline.command_line import main
+from tests.trainer.seed_sizes import BASE, SLOW
 
 REFERENCE = pathlib.Path(__file__).with_name("seed_reference.py")
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *"张三在北京工作李四上海王五朋友的他", "play", "##ing", "##s", "in")
@@ -50,21 +51,10 @@ def command(folder, **changed):
     return ["convert", *(str(word) for option in options.items() for word in option)]
 
 
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("seed")
-    config = {
-        "vocab_size": len(VOCABULARY),
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "hidden_act": "gelu",
-        "max_position_embeddings": 20,
-        "type_vocab_size": 2,
-    }
-    mask = (np.arange(max(ROW_LENGTHS)) < np.array(ROW_LENGTHS)[:, np.newaxis]).astype(np.int32)
-    token_ids = np.where(mask, np.random.default_rng(5).integers(1, len(VOCABULARY), mask.shape), 0)
+def converted_from(folder, config, vocabulary, row_lengths):
+    """Lets the seed's code write a checkpoint with random weights, and converts it."""
+    mask = (np.arange(max(row_lengths)) < np.array(row_lengths)[:, np.newaxis]).astype(np.int32)
+    token_ids = np.where(mask, np.random.default_rng(5).integers(1, len(vocabulary), mask.shape), 0)
     request = {
         "config": config,
         "tag_count": len(LABELS),
@@ -75,7 +65,7 @@ def converted(tmp_path_factory):
     }
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
     (folder / "bert_config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY), encoding="utf-8")
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS), encoding="utf-8")
     files = [str(folder / name) for name in ("request.json", "result.npz", "model.ckpt-7")]
     subprocess.run([sys.executable, str(REFERENCE), *files], check=True)
@@ -86,17 +76,45 @@ def converted(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    config = {
+        "vocab_size": len(VOCABULARY),
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "hidden_act": "gelu",
+        "max_position_embeddings": 20,
+        "type_vocab_size": 2,
+    }
+    return converted_from(tmp_path_factory.mktemp("seed"), config, VOCABULARY, ROW_LENGTHS)
+
+
+@pytest.fixture(scope="module")
 def signatures(converted):
     return tf.saved_model.load(str(converted.version)).signatures
 
 
-def test_the_served_logits_and_layer_weights_are_the_seeds(converted, signatures):
+def check_tokens(converted, signatures, tolerance):
+    """Compares what the signature `tokens` returns of real tokens with the seed's own numbers."""
     answer = signatures["tokens"](token_ids=tf.constant(converted.token_ids), padding_mask=tf.constant(converted.mask))
     real = converted.mask == 1
     for ours, seeds in (("logits", "logits"), ("layer_weights", "layer_dist")):
         difference = np.abs(answer[ours].numpy()[real] - converted.seed[seeds][real]).max()
         print(f"{ours}: largest difference {difference:.1e}")
-        assert difference < TOLERANCE
+        assert difference < tolerance
+
+
+def test_the_served_logits_and_layer_weights_are_the_seeds(converted, signatures):
+    check_tokens(converted, signatures, TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [pytest.param(BASE, id="bert_base", marks=SLOW)])
+def test_the_served_numbers_of_a_large_model_are_the_seeds(tmp_path, size):
+    special = VOCABULARY[:4]
+    vocabulary = (*special, *(f"token{place}" for place in range(len(special), size.config["vocab_size"])))
+    large = converted_from(tmp_path, size.config, vocabulary, size.row_lengths)
+    check_tokens(large, tf.saved_model.load(str(large.version)).signatures, size.tolerance)
 
 
 def test_texts_get_entities_of_whole_words(signatures):
