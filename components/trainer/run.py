@@ -85,7 +85,7 @@ def run_fn(fn_args: Any) -> None:
     with strategy.scope():
         text_tagger = build_text_tagger(settings, assets, continuation, kinds if by_whitespace else None, transitions)
     if served is not None:
-        load_version(text_tagger, served, vocabulary, assets.tags)
+        load_version(text_tagger, served, vocabulary, assets.tags, lower_case=assets.lower_case)
         console.report(f"training starts from version {served.name}")
     window, overlap = settings.window_size(text_tagger.tagger.encoder_config.max_positions)
     windows = training_windows(

@@ -55,7 +55,9 @@ def with_decisions(settings: TrainerSettings, version: pathlib.Path) -> TrainerS
     return settings
 
 
-def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
+def load_version(
+    text_tagger: TextTagger, version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str], *, lower_case: bool
+) -> None:
     """Gives the model all weights of an exported version.
 
     Args:
@@ -63,13 +65,14 @@ def load_version(text_tagger: TextTagger, version: pathlib.Path, vocabulary: Voc
         version: the version's folder, with its model card.
         vocabulary: the vocabulary of this training.
         tags: its tags in id order.
+        lower_case: whether its tokenizer lower-cases.
 
     Raises:
-        CheckpointError: the version has another vocabulary, other entity types, another shape or another architecture;
-            a warm start would give its weights another meaning, silently.
+        CheckpointError: the version has another vocabulary or casing, other entity types, another shape or another
+            architecture; a warm start would give its weights another meaning, silently.
     """
     card = _read_card(version)
-    _check_meaning(card, version, vocabulary, tags)
+    _check_meaning(card, version, vocabulary, tags, lower_case)
     _check_architecture(card, version, text_tagger.tagger)
     checkpoint = tf.train.Checkpoint(text_tagger=text_tagger)
     trained = text_tagger.tagger
@@ -105,11 +108,19 @@ def _read_card(version: pathlib.Path) -> ModelCard:
     return card
 
 
-def _check_meaning(card: ModelCard, version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str]) -> None:
+def _check_meaning(
+    card: ModelCard, version: pathlib.Path, vocabulary: Vocabulary, tags: Sequence[str], lower_case: bool
+) -> None:
     if card.tokenizer["vocabulary_sha256"] != hashlib.sha256(vocabulary.to_bytes()).hexdigest():
         raise CheckpointError(
             f"trainer.warm_start: {version} has another vocabulary. A learned vocabulary changes with the corpus: give "
             "a fixed one as transform.vocabulary"
+        )
+    theirs = card.tokenizer.get("lower_case", lower_case)
+    if theirs != lower_case:
+        raise CheckpointError(
+            f"trainer.warm_start: {version} {'lower-cases' if theirs else 'keeps the case of'} its texts, and training "
+            f"{'lower-cases them' if lower_case else 'keeps their case'}; set transform.lower_case as it has it"
         )
     labels = tuple(card.model.get("labels", tags))
     if labels != tuple(tags):
@@ -134,7 +145,7 @@ def _check_architecture(card: ModelCard, version: pathlib.Path, tagger: FusionTa
         # Softmax would drop the transitions of a conditional random field, beside which its classifier was trained.
         (
             "the decoder",
-            card.training.get("settings", {}).get("decoder"),
+            (card.training.get("settings") or {}).get("decoder"),
             "softmax" if tagger.transitions is None else "crf",
         ),
     ]

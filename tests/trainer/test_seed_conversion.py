@@ -201,7 +201,13 @@ def test_the_card_says_where_the_model_comes_from(converted):
 def test_training_does_not_start_from_a_version_with_other_labels(converted):
     """The rows of its classifier mean other tags, even where their number is the same."""
     with pytest.raises(CheckpointError, match="has the labels \\[PAD\\], O, S-PER"):
-        load_version(TextTagger.__new__(TextTagger), converted.version, Vocabulary(VOCABULARY), ("O", "B-LOC", "I-LOC"))
+        load_version(
+            TextTagger.__new__(TextTagger),
+            converted.version,
+            Vocabulary(VOCABULARY),
+            ("O", "B-LOC", "I-LOC"),
+            lower_case=True,
+        )
 
 
 def test_the_version_is_the_last_line_printed(converted, tmp_path, capsys):

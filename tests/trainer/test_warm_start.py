@@ -58,7 +58,7 @@ def served(tmp_path: Path) -> Path:
             types=("LOC", "PER"),
             model={"whole_words": False, "annotated_by_whitespace": version == 10},
             training={"settings": {"loss": "masked", "decoder": "softmax"}} if version == 10 else {},
-            tokenizer={"vocabulary_sha256": hashlib.sha256(VOCABULARY.to_bytes()).hexdigest()},
+            tokenizer={"vocabulary_sha256": hashlib.sha256(VOCABULARY.to_bytes()).hexdigest(), "lower_case": True},
         )
         (folder / CARD_FILE).parent.mkdir(exist_ok=True)
         (folder / CARD_FILE).write_bytes(card.to_bytes())
@@ -105,7 +105,7 @@ def test_texts_that_were_not_asked_decided_nothing(served):
 def test_every_weight_arrives(served: Path) -> None:
     text_tagger = _text_tagger(seed=1)
     before = _weights(text_tagger)
-    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS, lower_case=True)
     after, expected = _weights(text_tagger), _weights(_text_tagger(seed=10))
     assert any(not np.array_equal(before[name], after[name]) for name in before)
     for name, values in expected.items():
@@ -119,7 +119,7 @@ def test_a_version_of_lower_precision(served: Path, precision: str) -> None:
     shutil.rmtree(served / "10" / "variables")
     tf.saved_model.save(_Servable(low), str(served / "10"))
     text_tagger = _text_tagger(seed=1)
-    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS, lower_case=True)
     assert {variable.dtype for variable in text_tagger.trainable_variables} == {tf.float32}
     expected = _weights(low)
     for name, values in _weights(text_tagger).items():
@@ -130,7 +130,7 @@ def test_trained_transitions_arrive(served: Path) -> None:
     tf.saved_model.save(_Servable(_text_tagger(seed=10, crf=True)), str(served / "10"))
     _tell_on_the_card(served / "10", {}, {"settings": {"loss": "masked", "decoder": "crf"}})
     text_tagger = _text_tagger(seed=1, crf=True)
-    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS, lower_case=True)
     assert np.all(_weights(text_tagger)["transitions"] == 10)
 
 
@@ -143,7 +143,7 @@ def test_trained_transitions_arrive(served: Path) -> None:
 )
 def test_a_version_without_transitions_is_no_start_for_a_crf(served: Path, version: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=f"{message}.*the fusion and the decoder of that version"):
-        load_version(_text_tagger(seed=1, crf=True), served / version, VOCABULARY, TAGS)
+        load_version(_text_tagger(seed=1, crf=True), served / version, VOCABULARY, TAGS, lower_case=True)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,13 @@ def test_a_version_of_something_else(
     served: Path, shape: dict[str, int], vocabulary: Vocabulary, tags: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        load_version(_text_tagger(seed=1, **shape), served / "10", vocabulary, tags)
+        load_version(_text_tagger(seed=1, **shape), served / "10", vocabulary, tags, lower_case=True)
+
+
+def test_a_version_with_another_casing(served: Path) -> None:
+    message = r"10 lower-cases its texts, and training keeps their case; set transform\.lower_case as"
+    with pytest.raises(CheckpointError, match=message):
+        load_version(_text_tagger(seed=1), served / "10", VOCABULARY, TAGS, lower_case=False)
 
 
 def _encoder(**changed: object) -> dict[str, object]:
@@ -195,7 +201,7 @@ def test_a_version_whose_weights_mean_something_else(
     """Every shape fits."""
     _tell_on_the_card(served / "10", model, training)
     with pytest.raises(CheckpointError, match=rf"^trainer\.warm_start: .*10 {message}"):
-        load_version(_text_tagger(seed=1), served / "10", VOCABULARY, TAGS)
+        load_version(_text_tagger(seed=1), served / "10", VOCABULARY, TAGS, lower_case=True)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_a_version_whose_weights_mean_something_else(
 def test_a_version_of_this_architecture(served: Path, model: dict[str, object], training: dict[str, object]) -> None:
     _tell_on_the_card(served / "10", model, training)
     text_tagger = _text_tagger(seed=1)
-    load_version(text_tagger, served / "10", VOCABULARY, TAGS)
+    load_version(text_tagger, served / "10", VOCABULARY, TAGS, lower_case=True)
     np.testing.assert_array_equal(
         _weights(text_tagger)["output_weights"], _weights(_text_tagger(seed=10))["output_weights"]
     )
@@ -229,4 +235,4 @@ def test_a_version_without_a_card_that_can_be_read(served: Path, content: bytes 
     if content is not None:
         card.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"trainer\.warm_start: "):
-        load_version(_text_tagger(seed=1), served / "10", VOCABULARY, TAGS)
+        load_version(_text_tagger(seed=1), served / "10", VOCABULARY, TAGS, lower_case=True)
