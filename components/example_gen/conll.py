@@ -10,10 +10,14 @@ from components.annotated_text import AnnotatedText, AnnotationError
 from components.example_gen.columns import Sentence, Token, read_sentences
 from components.example_gen.corpus import Corpus
 from components.example_gen.problems import Problems
-from components.example_gen.scripts import joint_needs_space, writes_no_spaces
+from components.example_gen.scripts import is_one_character, joint_needs_space, writes_no_spaces
 from components.example_gen.settings import ReadingSettings
 from components.example_gen.spans import SpanCounts, make_annotated_text, shorten
 from components.tags import Scheme, check_tag, detect_scheme, entities_from_tags, split_tag
+
+# A file is annotated by character if at least this share of its tokens are one character each: the odd one among
+# thousands (an ellipsis of two, a character and a blank) must not put blanks into every number of the file.
+CHARACTER_SHARE = 0.99
 
 _CHARACTER_AND_POSITION = re.compile(r"(.)(\d+)", re.DOTALL | re.ASCII)
 
@@ -48,7 +52,8 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
         else settings.scheme
     )
     notes.append(f"the scheme is {scheme}" + (" (detected)" if settings.scheme == "auto" else ""))
-    needs_space = _find_joint(sentences, settings)
+    needs_space, joint_notes = _find_joint(sentences, settings)
+    notes += joint_notes
     counts = SpanCounts()
     texts: list[AnnotatedText] = []
     stray = 0
@@ -139,17 +144,38 @@ def _check_tags(sentence: Sentence, scheme: Scheme, problems: Problems) -> None:
             problems.add(token.line, f"{error}; token {shorten(token.text)}; mend the tag, or set scheme or tag_column")
 
 
-def _find_joint(sentences: Sequence[Sentence], settings: ReadingSettings) -> Callable[[str, str], bool]:
-    """Returns the function that says whether a space belongs between two tokens."""
+def _find_joint(
+    sentences: Sequence[Sentence], settings: ReadingSettings
+) -> tuple[Callable[[str, str], bool], list[str]]:
+    """Returns the function that says whether a space belongs between two tokens, and notes on how it was found."""
     if settings.joint != "auto":
-        return lambda left, right: settings.joint == "space"
+        return lambda left, right: settings.joint == "space", []
     tokens = [token.text for sentence in sentences for token in sentence.tokens]
     words = [token for token in tokens if any(map(str.isalpha, token))]
     mostly_without_spaces = 2 * sum(any(map(writes_no_spaces, word)) for word in words) > len(words)
+    characters = sum(map(is_one_character, tokens))
+    by_character = mostly_without_spaces and characters >= CHARACTER_SHARE * len(tokens)
+    # Where every sentence has its `# text =` line, nothing is joined.
+    is_used = any(sentence.text is None for sentence in sentences)
+    shares = f"{_percent(characters, len(tokens))} of the tokens are one character"
     # One token for each character: also letters and digits of Western words were taken apart.
-    if mostly_without_spaces and all(len(token) == 1 for token in tokens):
-        return lambda left, right: False
-    return lambda left, right: joint_needs_space(left[-1], right[0], mostly_without_spaces=mostly_without_spaces)
+    if by_character:
+        return lambda left, right: False, [f"the joint of tokens is none, as {shares}"] * is_used
+    where = "on either side" if mostly_without_spaces else "on both sides"
+    note = f"the joint of tokens is a space, except beside a script without spaces {where} ({shares})"
+    return lambda left, right: joint_needs_space(left[-1], right[0], mostly_without_spaces=mostly_without_spaces), [
+        note
+    ] * is_used
+
+
+def _percent(part: int, whole: int) -> str:
+    """A share in words that never rounds up to all of them.
+
+    Example:
+        >>> _percent(9999, 10000)
+        '99.9 %'
+    """
+    return f"{1000 * part // max(whole, 1) / 10:g} %"
 
 
 def _locate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 # First and last code point.
 _RANGES = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -16,6 +18,11 @@ _RANGES = (
 )
 # Punctuation that Chinese shares with Western text, but writes without spaces.
 _SHARED_PUNCTUATION = frozenset("“”‘’…—·")
+_ZERO_WIDTH_JOINER = "\u200d"
+# First and last code point of what changes the character before it and is no combining mark: skin tones, flag tags.
+_MODIFIERS = ((0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F))
+# Two of these letters are one flag.
+_REGIONAL_INDICATORS = (0x1F1E6, 0x1F1FF)
 
 
 def writes_no_spaces(character: str) -> bool:
@@ -46,3 +53,35 @@ def joint_needs_space(left: str, right: str, *, mostly_without_spaces: bool) -> 
 
 def _is_closed(character: str, mostly_without_spaces: bool) -> bool:
     return writes_no_spaces(character) or (mostly_without_spaces and character in _SHARED_PUNCTUATION)
+
+
+def is_one_character(text: str) -> bool:
+    """Whether readers see one character: a base with its combining marks, variation selectors, joined emoji and tones.
+
+    Example:
+        >>> is_one_character("❤\ufe0f"), is_one_character("👍🏽"), is_one_character("……")
+        (True, True, False)
+    """
+    if len(text) < 2:
+        return bool(text)
+    if len(text) == 2 and all(_within(character, _REGIONAL_INDICATORS) for character in text):
+        return True
+    joined = False
+    for character in text[1:]:
+        if not (joined or _extends(character)):
+            return False
+        joined = character == _ZERO_WIDTH_JOINER
+    return True
+
+
+def _extends(character: str) -> bool:
+    return (
+        character == _ZERO_WIDTH_JOINER
+        or unicodedata.category(character).startswith("M")
+        or any(_within(character, modifiers) for modifiers in _MODIFIERS)
+    )
+
+
+def _within(character: str, code_points: tuple[int, int]) -> bool:
+    first, last = code_points
+    return first <= ord(character) <= last

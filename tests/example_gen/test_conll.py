@@ -133,6 +133,68 @@ def test_joint(options: dict[str, str], expected: str) -> None:
     assert read("Ada B-P\nLovelace I-P", **options).texts[0].text == expected
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param("❤", id="one code point"),
+        pytest.param("❤\ufe0f", id="a variation selector"),
+        pytest.param("👍🏽", id="a skin tone"),
+        pytest.param("👨\u200d👩\u200d👧", id="a joined family"),
+        pytest.param("🇨🇳", id="a flag"),
+        pytest.param("🏴\U000e0067\U000e0062\U000e007f", id="a flag with tags"),
+        pytest.param("1\ufe0f\u20e3", id="a keycap"),
+        pytest.param("e\u0301\u0323", id="combining marks"),
+    ],
+)
+def test_what_readers_see_as_one_character_is_one(odd: str) -> None:
+    corpus = read(f"我\tO\n在\tO\n中\tO\n国\tO\n2\tO\n0\tO\nA\tO\n{odd}\tO\nB\tO")
+    assert corpus.texts[0].text == f"我在中国20A{odd}B"
+    assert "the joint of tokens is none, as 100 % of the tokens are one character" in corpus.notes
+
+
+@pytest.mark.parametrize("odd", ["……", "中 ", "\ufffd\ufffd", "ﬀi"])
+def test_one_odd_token_does_not_change_the_joint_of_the_others(odd: str) -> None:
+    characters = "我在2012年9月买了新的iPhone5"
+    body = "".join(f"{character}\tO\n" for character in characters) + "\n"
+    corpus = read(body * 10 + f"好\tO\n{odd}\tO\n")
+    assert [text.text for text in corpus.texts] == [characters] * 10 + [f"好{odd}"]
+    assert "the joint of tokens is none, as 99.5 % of the tokens are one character" in corpus.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        pytest.param(
+            "Ada B-P\nI O",
+            "the joint of tokens is a space, except beside a script without spaces on both sides "
+            "(50 % of the tokens are one character)",
+            id="Western words",
+        ),
+        pytest.param(
+            "北京 B-P\n的 O\n人 O",
+            "the joint of tokens is a space, except beside a script without spaces on either side "
+            "(66.6 % of the tokens are one character)",
+            id="Chinese words",
+        ),
+        pytest.param("# text = Ada\nAda B-P", None, id="the sentence is given"),
+    ],
+)
+def test_the_joint_is_noted(text: str, note: str | None) -> None:
+    assert [each for each in read(text).notes if "joint" in each] == ([note] if note else [])
+
+
+CLUSTER = st.builds(
+    "".join, st.tuples(st.sampled_from("北2a❤👍,"), st.sampled_from(["", "\ufe0f", "🏽", "\u0301\u0323", "\u200d👩"]))
+)
+
+
+@given(st.lists(CLUSTER, min_size=1, max_size=20))
+def test_a_file_of_characters_reads_as_they_stand(clusters: list[str]) -> None:
+    lines = [*(f"{cluster}\tO" for cluster in clusters), *["北\tO"] * 20]
+    corpus = read("\n".join(lines), position_digits="keep")
+    assert corpus.texts[0].text == "".join(clusters) + "北" * 20
+
+
 def test_position_digits_can_be_kept() -> None:
     assert read("科0 B-T\n技1 I-T\n新0 O", position_digits="keep").texts[0].text == "科0技1新0"
 
