@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -19,7 +20,10 @@ from components.tags import Scheme, check_tag, detect_scheme, entities_from_tags
 # thousands (an ellipsis of two, a character and a blank) must not put blanks into every number of the file.
 CHARACTER_SHARE = 0.99
 
-_CHARACTER_AND_POSITION = re.compile(r"(.)(\d+)", re.DOTALL | re.ASCII)
+# Digits behind characters are positions if at least this share of the tokens carry that of their place in the word.
+POSITION_SHARE = 0.95
+
+_CHARACTER_AND_POSITION = re.compile(r"(.+?)(0|[1-9]\d*)", re.DOTALL | re.ASCII)
 
 
 def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Corpus:
@@ -43,9 +47,20 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
     problems = Problems(name)
     sentences, layout = read_sentences(lines, name, settings.tag_column, problems)
     notes = [f"the tags stand in column {layout.tag + 1} of {layout.columns}"]
-    if settings.position_digits == "strip" or (settings.position_digits == "auto" and have_position_digits(sentences)):
+    digits = count_position_digits(sentences)
+    if settings.position_digits == "strip" or (settings.position_digits == "auto" and digits.are_positions):
         sentences = [_without_position_digits(sentence, problems) for sentence in sentences]
         notes.append("the digit behind each character was read as its position in the word, not as text")
+        if digits.wrong_lines:
+            notes.append(
+                f"{len(digits.wrong_lines)} tokens carry another digit than that of their position, the first in line "
+                f"{digits.wrong_lines[0]}; it was left out as well"
+            )
+    elif settings.position_digits == "auto" and digits.may_be_positions:
+        notes.append(
+            f"the digits behind characters were kept as text, as only {_percent(digits.right, digits.tokens)} of the "
+            f"tokens carry that of their position; to leave them out, set position_digits: strip"
+        )
     scheme: Scheme = (
         detect_scheme([token.tag for token in sentence.tokens] for sentence in sentences)
         if settings.scheme == "auto"
@@ -99,40 +114,78 @@ def count_stray(tags: Sequence[str]) -> int:
     return sum(tag.startswith("I") and types[index] != types[index + 1] for index, tag in enumerate(tags))
 
 
-def have_position_digits(sentences: Sequence[Sentence]) -> bool:
-    """Whether every token of the file is one character and a number that counts up from 0 within words.
+@dataclasses.dataclass(frozen=True)
+class PositionDigits:
+    """How many tokens of a file are one character and the number of its place in the word, counted from 0.
 
-    At least one word of two characters must occur, or digits such as a Q1 0 could be meant.
+    Args:
+        tokens: all of them.
+        right: tokens whose digit continues the word or begins one.
+        wrong_lines: of the tokens with another digit, in order.
+        longest: the largest of the right digits.
+    """
+
+    tokens: int
+    right: int
+    wrong_lines: tuple[int, ...]
+    longest: int
+
+    @property
+    def may_be_positions(self) -> bool:
+        """Whether the digits of most tokens count up, and a word of two characters occurs (a Q1 Q0 could be meant)."""
+        return self.longest > 0 and 2 * self.right > self.tokens
+
+    @property
+    def are_positions(self) -> bool:
+        """Whether the digits are positions, not text."""
+        return self.may_be_positions and self.right >= POSITION_SHARE * self.tokens
+
+
+def count_position_digits(sentences: Sequence[Sentence]) -> PositionDigits:
+    """Returns which tokens of a file carry the digit of their position in the word.
 
     Example:
         >>> tokens = tuple(Token(text, "O", 1) for text in ("科0", "技1", "很0", "好0"))
-        >>> have_position_digits([Sentence(tokens, 1)])
-        True
+        >>> count_position_digits([Sentence(tokens, 1)])
+        PositionDigits(tokens=4, right=4, wrong_lines=(), longest=1)
     """
-    longest = 0
+    right = longest = 0
+    wrong_lines = []
     for sentence in sentences:
-        position_before = -1
+        position = 0
         for token in sentence.tokens:
-            match = _CHARACTER_AND_POSITION.fullmatch(token.text)
-            if match is None or int(match[2]) not in (0, position_before + 1):
-                return False
-            position_before = int(match[2])
-            longest = max(longest, position_before)
-    return longest > 0
+            parts = _character_and_position(token.text)
+            # A token without a digit takes a place: the one behind it is not wrong for that.
+            digit = position if parts is None else parts[1]
+            if parts is not None and digit in (0, position):
+                right += 1
+                longest = max(longest, digit)
+            elif parts is not None:
+                wrong_lines.append(token.line)
+            position = digit + 1
+    return PositionDigits(sum(len(sentence.tokens) for sentence in sentences), right, tuple(wrong_lines), longest)
+
+
+def _character_and_position(token: str) -> tuple[str, int] | None:
+    match = _CHARACTER_AND_POSITION.fullmatch(token)
+    # The number of an endless token is no position, and Python would refuse to convert it.
+    if match is None or len(match[2]) > 9 or not is_one_character(match[1]):
+        return None
+    return match[1], int(match[2])
 
 
 def _without_position_digits(sentence: Sentence, problems: Problems) -> Sentence:
     tokens = []
     for token in sentence.tokens:
-        match = _CHARACTER_AND_POSITION.fullmatch(token.text)
-        if match is None:
+        parts = _character_and_position(token.text)
+        if parts is None:
             problems.add(
                 token.line,
                 f"the token {shorten(token.text)} is no character with its position, such as 科0; mend it, or "
                 f"set position_digits: keep",
             )
         else:
-            tokens.append(Token(match[1], token.tag, token.line))
+            tokens.append(Token(parts[0], token.tag, token.line))
     return Sentence(tuple(tokens), sentence.line, sentence.text, sentence.identifier)
 
 

@@ -32,7 +32,7 @@ class ReadingSettings:
         joint: between two tokens in columns, where no `# text =` line gives the sentence: `space`, `none`, or
             `auto`: none beside characters of scripts that write no spaces.
         position_digits: whether a digit behind each character token (科0 技1) is its position in the word:
-            `strip`, `keep`, or `auto`: stripped if every token of the file has one and they count up.
+            `strip`, `keep`, or `auto`: stripped if at least 95 % of the tokens have one and they count up.
         span_end: of JSON spans: `exclusive`, `inclusive`, or `auto`: by the surfaces in the file, else exclusive.
         offset_unit: what JSON offsets count: `code_point`, `utf16` (Java, JavaScript) or `byte` (UTF-8).
         trim_whitespace: whether white space at the edges of an entity is cut off instead of refused.

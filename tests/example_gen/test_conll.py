@@ -199,6 +199,54 @@ def test_position_digits_can_be_kept() -> None:
     assert read("科0 B-T\n技1 I-T\n新0 O", position_digits="keep").texts[0].text == "科0技1新0"
 
 
+POSITIONED = (
+    "".join(f"{character}{index % 3}\tO\n" for index, character in enumerate("我在北京看见他们很高兴啊")) + "\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        pytest.param("❤\ufe0f0\tO\n👍🏽1\tO", "❤\ufe0f👍🏽", id="characters of several code points"),
+        pytest.param("20\tO\n01\tO\n12\tO", "201", id="digits with positions"),
+    ],
+)
+def test_position_digits_behind_any_character(odd: str, text: str) -> None:
+    corpus = read(POSITIONED * 10 + odd)
+    assert [each.text for each in corpus.texts] == ["我在北京看见他们很高兴啊"] * 10 + [text]
+    assert not [note for note in corpus.notes if "another digit" in note]
+
+
+@pytest.mark.parametrize("options", [{}, {"position_digits": "strip"}])
+def test_wrong_position_digits_are_left_out_and_counted(options: dict[str, str]) -> None:
+    corpus = read(POSITIONED * 10 + "好2\tO\n吗3\tO\n的5\tO\n", **options)
+    assert corpus.texts[-1].text == "好吗的"
+    assert (
+        "2 tokens carry another digit than that of their position, the first in line 131; it was left out as well"
+    ) in corpus.notes
+
+
+def test_a_token_without_its_position_digit_is_refused() -> None:
+    with pytest.raises(AnnotationError, match=r"a.conll:132: the token '吗' is no character with its position"):
+        read(POSITIONED * 10 + "好0\tO\n吗\tO\n的2\tO\n")
+
+
+def test_digits_that_are_rarely_positions_are_kept_and_noted() -> None:
+    corpus = read(POSITIONED + "好2\tO\n吗\tO\n")
+    assert corpus.texts[1].text == "好2吗"
+    assert (
+        "the digits behind characters were kept as text, as only 85.7 % of the tokens carry that of their position; "
+        "to leave them out, set position_digits: strip"
+    ) in corpus.notes
+
+
+@given(st.lists(st.lists(CLUSTER, min_size=1, max_size=4), min_size=1, max_size=5), st.integers(0, 9))
+def test_position_digits_of_any_characters_are_stripped(words: list[list[str]], odd: int) -> None:
+    lines = [f"{cluster}{position}\tO" for word in words for position, cluster in enumerate(word)]
+    corpus = read(POSITIONED * 10 + "\n".join([*lines, "", f"好{odd}\tO"]))
+    assert [text.text for text in corpus.texts[-2:]] == ["".join(map("".join, words)), "好"]
+
+
 def test_numbers_behind_letters_are_not_taken_for_positions() -> None:
     assert read("Q1 O\nQ2 O\nAda B-P").texts[0].text == "Q1 Q2 Ada"
     assert read("Q0 O\nT0 O\nU0 B-P").texts[0].text == "Q0 T0 U0"
