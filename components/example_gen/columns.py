@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from components.annotated_text import AnnotationError
 from components.example_gen.problems import Problems
@@ -14,12 +15,17 @@ from components.tags import OUTSIDE, is_tag, split_tag
 
 # A column holds tags if at least this share of its values are tags; the others are reported line by line.
 TAG_SHARE = 0.8
-# A column holds token numbers if at least this share of its values are the token's place in its sentence.
-INDEX_SHARE = 0.95
+# A column numbers the rows if at least this share of its values are numbers, and counts them if they go up by one.
+NUMBER_SHARE = 0.95
 # Types of syntactic chunks, which CoNLL-2000 and CoNLL-2003 write in the same form as entities.
 CHUNK_TYPES = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"])
 
-_COMMENT = re.compile(r"#\s?(?P<key>[A-Za-z_ ]+?)\s*=\s?(?P<value>.*)")
+# No blank can be matched by two neighbours here: a line of # and 100,000 blanks would take minutes.
+_COMMENT = re.compile(r"#\s?(?P<key>[A-Za-z_ ]+)(?:[^\S ]\s*)?=\s?(?P<value>.*)")
+# What numbers a row: 7, in CoNLL-U also 2-3 (a token of several words) and 1.1 (an empty node), in WebAnno 4-7
+# (sentence and token).
+_ROW_NUMBER = re.compile(r"\d+(?:[-.]\d+)?", re.ASCII)
+_ROW_OF_NO_TOKEN = re.compile(r"\d+[-.]\d+", re.ASCII)
 _DOCUMENT_START = "-DOCSTART-"
 
 
@@ -58,16 +64,23 @@ class Layout:
         columns: how many each line has.
         token: the column of the tokens.
         tag: the column of the tags.
+        counter: the column that counts the rows; None without one.
     """
 
     separator: str
     columns: int
     token: int
     tag: int
+    counter: int | None = None
 
 
 def read_sentences(
-    lines: Sequence[str], name: str, tag_column: int | None, problems: Problems
+    lines: Sequence[str],
+    name: str,
+    problems: Problems,
+    *,
+    token_column: int | None = None,
+    tag_column: int | None = None,
 ) -> tuple[list[Sentence], Layout]:
     """Returns the sentences of a file of columns, and its layout.
 
@@ -77,13 +90,13 @@ def read_sentences(
     Args:
         lines: of the file.
         name: of the file, for messages.
-        tag_column: counted from 1; None: found by evidence.
         problems: receives a problem for each line that does not fit the layout.
+        token_column, tag_column: counted from 1; None: found by evidence.
 
     Raises:
         AnnotationError: the layout cannot be found.
     """
-    layout = find_layout(lines, name, tag_column)
+    layout = find_layout(lines, name, token_column=token_column, tag_column=tag_column)
     sentences: list[Sentence] = []
     tokens: list[Token] = []
     comments: dict[str, str] = {}
@@ -108,17 +121,26 @@ def read_sentences(
             first_line = number
         if is_comment:
             if match := _COMMENT.fullmatch(line):
-                comments[match["key"]] = match["value"]
+                comments[match["key"].rstrip(" ")] = match["value"]
         elif len(fields) != layout.columns:
             problems.add(number, _column_fault(line, fields, layout))
+        elif layout.counter is not None and _ROW_OF_NO_TOKEN.fullmatch(fields[layout.counter]):
+            problems.add(number, _row_number_fault(fields, layout))
         else:
             tokens.append(Token(fields[layout.token], fields[layout.tag].strip(), number))
     finish()
     return sentences, layout
 
 
-def find_layout(lines: Sequence[str], name: str, tag_column: int | None = None) -> Layout:
+def find_layout(
+    lines: Sequence[str], name: str, *, token_column: int | None = None, tag_column: int | None = None
+) -> Layout:
     """Returns the layout that most lines have.
+
+    Args:
+        lines: of the file.
+        name: of the file, for messages.
+        token_column, tag_column: counted from 1; None: found by evidence.
 
     Raises:
         AnnotationError: the file has no token lines, no column holds tags, or several do.
@@ -137,9 +159,10 @@ def find_layout(lines: Sequence[str], name: str, tag_column: int | None = None) 
     separator = "\t" if 2 * with_tab > len(token_lines) else " "
     sentences: list[list[list[str]]] = [[]]
     for line, counts in zip(lines, is_evidence, strict=True):
-        if _is_boundary(line):
+        # Some files have nothing but comments between their sentences.
+        if _is_boundary(line) or not counts:
             sentences.append([])
-        elif counts:
+        else:
             sentences[-1].append(_split(line, separator))
     widths = Counter(len(row) for rows in sentences for row in rows)
     columns = widths.most_common(1)[0][0]
@@ -148,20 +171,59 @@ def find_layout(lines: Sequence[str], name: str, tag_column: int | None = None) 
             f"{name}:1: most lines have 1 column; expected 2 or more, a token and its tag, separated by a tab or "
             f"blanks; if this is another format, set format"
         )
+    for setting, column in (("token_column", token_column), ("tag_column", tag_column)):
+        if column is not None and column > columns:
+            raise AnnotationError(f"{name}:1: {setting} is {column}, but most lines have {columns} columns")
     sentences = [[row for row in rows if len(row) == columns] for rows in sentences]
     values = [[row[column] for rows in sentences for row in rows] for column in range(columns)]
-    tag = _find_tag_column(values, name) if tag_column is None else tag_column - 1
-    if tag >= columns:
-        raise AnnotationError(f"{name}:1: tag_column is {tag_column}, but most lines have {columns} columns")
-    indices = [column for column in range(columns) if _share_of_indices(sentences, column) >= INDEX_SHARE]
-    token = next((column for column in range(columns) if column != tag and column not in indices), None)
-    if token is None:
-        token = next(column for column in range(columns) if column != tag)
-    return Layout(separator, columns, token, tag)
+    tag = _find_tag_column(values, name, token_column) if tag_column is None else tag_column - 1
+    others = [column for column in range(columns) if column != tag]
+    token = _find_token_column(sentences, values, others) if token_column is None else token_column - 1
+    counter = next((column for column in others if column != token and _counts_rows(values[column])), None)
+    return Layout(separator, columns, token, tag, counter)
 
 
-def _find_tag_column(values: list[list[str]], name: str) -> int:
+def _find_token_column(sentences: list[list[list[str]]], values: list[list[str]], candidates: list[int]) -> int:
+    """Returns the first column that neither numbers the rows nor names their document; the nearest, if all do.
+
+    Args:
+        sentences: sentences of rows of cells.
+        values: the cells by column.
+        candidates: the columns to choose from.
+    """
+    longer = [rows for rows in sentences if len(rows) > 1]
+
+    def implausibility(column: int) -> tuple[int, int]:
+        numbers = _share(map(_ROW_NUMBER.fullmatch, values[column])) >= NUMBER_SHARE
+        # The name of the document, or the number of the sentence: one value in each sentence.
+        constant = bool(longer) and all(len({row[column] for row in rows}) == 1 for rows in longer)
+        counts = numbers and _counts_rows(values[column])
+        return 3 if counts or (numbers and constant) else 2 if constant else 1 if numbers else 0, column
+
+    return min(candidates, key=implausibility)
+
+
+def _counts_rows(values: list[str]) -> bool:
+    """Whether plain numbers are most of the values, and each is one more than the one before, or begins again."""
+    if _share(map(_ROW_NUMBER.fullmatch, values)) < NUMBER_SHARE:
+        return False
+    # The number of an endless token counts no row, and Python would refuse to convert it.
+    numbers = [int(value) for value in values if value.isdecimal() and len(value) <= 9]
+    right = [
+        number == before + 1 or (number in (0, 1) and number < before) for before, number in itertools.pairwise(numbers)
+    ]
+    return 2 * len(numbers) > len(values) and bool(right) and _share(right) >= NUMBER_SHARE
+
+
+def _share(found: Iterable[object]) -> float:
+    flags = [bool(each) for each in found]
+    return sum(flags) / len(flags)
+
+
+def _find_tag_column(values: list[list[str]], name: str, token_column: int | None) -> int:
     shares = [sum(is_tag(value.strip()) for value in column) / len(column) for column in values]
+    if token_column is not None:
+        shares[token_column - 1] = -1.0
     candidates = [column for column, share in enumerate(shares) if share >= TAG_SHARE]
     if not candidates:
         best = max(range(len(values)), key=lambda column: (shares[column], column))
@@ -171,9 +233,10 @@ def _find_tag_column(values: list[list[str]], name: str) -> int:
             f"are tags, and which holds {shown}; expected O (the letter), B-PER, I-PER and so on; mend the tags, or "
             f"set tag_column"
         )
-    # Of several columns that look like tags, those that mark entities count.
+    # Of several columns that look like tags, those that mark entities count. Chunks go first: in a file without any
+    # entity theirs is the only column with types.
+    candidates = [column for column in candidates if not _holds_chunks(values[column])] or candidates[-1:]
     candidates = [column for column in candidates if _types(values[column])] or candidates[-1:]
-    candidates = [column for column in candidates if not _types(values[column]) <= CHUNK_TYPES] or candidates[-1:]
     if len(candidates) > 1:
         numbers = " and ".join(str(column + 1) for column in candidates)
         raise AnnotationError(
@@ -182,18 +245,13 @@ def _find_tag_column(values: list[list[str]], name: str) -> int:
     return candidates[0]
 
 
+def _holds_chunks(values: list[str]) -> bool:
+    types = _types(values)
+    return bool(types) and types <= CHUNK_TYPES
+
+
 def _types(values: list[str]) -> set[str]:
     return {split_tag(value.strip())[1] for value in values if is_tag(value.strip()) and value.strip() != OUTSIDE}
-
-
-def _share_of_indices(sentences: list[list[list[str]]], column: int) -> float:
-    rows = hits = 0
-    for sentence in sentences:
-        origin = 0 if sentence and sentence[0][column] == "0" else 1
-        for position, row in enumerate(sentence, start=origin):
-            rows += 1
-            hits += row[column] == str(position)
-    return hits / rows
 
 
 def _is_boundary(line: str) -> bool:
@@ -217,4 +275,18 @@ def _column_fault(line: str, fields: list[str], layout: Layout) -> str:
     return (
         f"the line {shorten(line)} has {len(fields)} columns; expected {layout.columns} separated by {separator}, as "
         f"most lines have; mend the line"
+    )
+
+
+def _row_number_fault(fields: list[str], layout: Layout) -> str:
+    number, token = fields[layout.counter or 0], shorten(fields[layout.token])
+    if "." in number:
+        return (
+            f"the row {number} with {token} is an empty node, which the sentence does not have; expected a row for "
+            f"each token; remove the row"
+        )
+    return (
+        f"the row {number} with {token} stands for several words, which have rows of their own; what text each of them "
+        f"has cannot be known from the columns; expected a row for each token; remove the rows of the words and give "
+        f"this one a number and a tag, or, where a `# text =` line has the words as they are, remove this row"
     )

@@ -45,8 +45,13 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
         'Ada sings'
     """
     problems = Problems(name)
-    sentences, layout = read_sentences(lines, name, settings.tag_column, problems)
-    notes = [f"the tags stand in column {layout.tag + 1} of {layout.columns}"]
+    sentences, layout = read_sentences(
+        lines, name, problems, token_column=settings.token_column, tag_column=settings.tag_column
+    )
+    notes = [
+        f"the tokens stand in column {layout.token + 1} of {layout.columns}",
+        f"the tags stand in column {layout.tag + 1} of {layout.columns}",
+    ]
     digits = count_position_digits(sentences)
     if settings.position_digits == "strip" or (settings.position_digits == "auto" and digits.are_positions):
         sentences = [_without_position_digits(sentence, problems) for sentence in sentences]
@@ -268,7 +273,7 @@ def _locate_in_text(sentence: Sentence, text: str, problems: Problems) -> tuple[
             problems.add(
                 token.line,
                 f"the token {shorten(token.text)} does not continue the sentence of the `# text =` line, which goes on "
-                f"with {shorten(found)} at code point {position}; mend the token or the line, or remove the line",
+                f"with {shorten(found)} at code point {position}; mend the token or the line",
             )
             return None
         offsets.append((position, position + len(token.text)))
@@ -278,7 +283,7 @@ def _locate_in_text(sentence: Sentence, text: str, problems: Problems) -> tuple[
         problems.add(
             sentence.line,
             f"the tokens end before the sentence of the `# text =` line, which goes on with {shorten(rest)} at code "
-            f"point {position}; add the tokens, mend the line, or remove it",
+            f"point {position}; add the tokens, or mend the line",
         )
         return None
     return text, offsets

@@ -29,6 +29,7 @@ class ReadingSettings:
         encoding: of the files; a byte order mark is accepted.
         scheme: of the tags in columns; `auto`: by evidence of the whole file.
         tag_column: the column of the tags, counted from 1; None: by evidence of the whole file.
+        token_column: the column of the tokens, counted from 1; None: by evidence of the whole file.
         joint: between two tokens in columns, where no `# text =` line gives the sentence: `space`, `none`, or
             `auto`: none beside characters of scripts that write no spaces.
         position_digits: whether a digit behind each character token (科0 技1) is its position in the word:
@@ -46,6 +47,7 @@ class ReadingSettings:
     encoding: str = "utf-8"
     scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BMES"] = "auto"
     tag_column: int | None = None
+    token_column: int | None = None
     joint: Literal["auto", "space", "none"] = "auto"
     position_digits: Literal["auto", "strip", "keep"] = "auto"
     span_end: Literal["auto", "exclusive", "inclusive"] = "auto"
@@ -67,7 +69,15 @@ class ReadingSettings:
         for name, allowed in choices.items():
             value = getattr(self, name)
             check(value in allowed, name, f"one of {', '.join(allowed)}", value)
-        check(self.tag_column is None or self.tag_column >= 1, "tag_column", "a column counted from 1", self.tag_column)
+        for name in ("tag_column", "token_column"):
+            column = getattr(self, name)
+            check(column is None or column >= 1, name, "a column counted from 1", column)
+        check(
+            self.token_column is None or self.token_column != self.tag_column,
+            "token_column",
+            "another column than tag_column",
+            self.token_column,
+        )
         check(_is_encoding(self.encoding), "encoding", "the name of a text encoding, such as utf-8", self.encoding)
 
 

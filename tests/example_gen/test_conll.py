@@ -262,6 +262,84 @@ def test_the_tag_column_can_be_given() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "texts", "column"),
+    [
+        pytest.param("1\tAda\tB-P\n2\tis\tO\n\n3\tBob\tB-P\n4\tis\tO", ["Ada is", "Bob is"], 2, id="running numbers"),
+        pytest.param("1-1\tAda\tB-P\n1-2\tis\tO\n\n2-1\tBob\tB-P", ["Ada is", "Bob"], 2, id="WebAnno"),
+        pytest.param("bc/x 0 0 In IN O\nbc/x 0 1 Rome NNP B-G", ["In Rome"], 4, id="name of the document"),
+        pytest.param(
+            "a 7 Ada B-P\na 7 is O\n\nb 8 Bob O\nb 8 is O", ["Ada is", "Bob is"], 3, id="sentence and its number"
+        ),
+        pytest.param(
+            "# sent_id = 1\ns1\t1\tAda\tB-P\ns1\t2\tis\tO\n# sent_id = 2\ns2\t1\tBob\tB-P\ns2\t2\tis\tO",
+            ["Ada is", "Bob is"],
+            3,
+            id="only comments between sentences",
+        ),
+        pytest.param("x y O\n" + "1 Ada B-P\n2 is O\n" * 20, None, 2, id="one odd number"),
+        pytest.param("1 2008 B-T\n2 7 O\n3 2009 O", ["2008 7 2009"], 2, id="every token is a number"),
+        pytest.param("2008 B-T\n7 O", ["2008 7"], 1, id="numbers, no other column"),
+        pytest.param("ha UH O\nha UH O\nho UH O", ["ha ha ho"], 1, id="the other column is constant"),
+        pytest.param("Ada x B-P\n\nBob y B-P", ["Ada", "Bob"], 1, id="sentences of one token"),
+    ],
+)
+def test_the_token_column_is_found_and_noted(text: str, texts: list[str] | None, column: int) -> None:
+    corpus = read(text)
+    assert texts is None or [annotated.text for annotated in corpus.texts] == texts
+    assert corpus.notes[0].startswith(f"the tokens stand in column {column} of ")
+
+
+def test_the_token_column_can_be_given() -> None:
+    text = "Ada ada B-P\nIs is O"
+    assert read(text).texts[0].text == "Ada Is"
+    assert read(text, token_column=2).texts[0].text == "ada is"
+    assert read("O B-P\nO O", token_column=1).texts[0].text == "O O"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        pytest.param("2-3\tda\tO", r"a.conll:3: the row 2-3 with 'da' stands for several words", id="several words"),
+        pytest.param("1.1\t_\tO", r"a.conll:3: the row 1.1 with '_' is an empty node", id="an empty node"),
+    ],
+)
+@pytest.mark.parametrize("comment", ["# text = Vou da casa", "# sent_id = 5"])
+def test_rows_that_are_no_token_are_refused(row: str, message: str, comment: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
+        read(f"{comment}\n1\tVou\tO\n{row}\n2\tde\tO\n3\ta\tO\n4\tcasa\tB-L")
+
+
+def test_tokens_that_look_like_rows_of_several_words_are_tokens() -> None:
+    assert read("1\twon\tO\n2\t2-3\tO\n3\t1.5\tB-N").texts[0].text == "won 2-3 1.5"
+
+
+def test_chunks_are_no_entities_where_the_file_has_none() -> None:
+    corpus = read("EU NNP I-NP O\nrejects VBZ I-VP O\n. . O O")
+    assert surfaces(corpus) == [[]]
+    assert "the tags stand in column 4 of 4" in corpus.notes
+
+
+def test_a_line_of_very_many_blanks_takes_no_time() -> None:
+    # With a pattern that can share blanks between its parts this takes minutes.
+    assert read("#" + " " * 200_000 + "x\nAda\tB-P\n").texts[0].text == "Ada"
+    assert read("# text " + " \t" * 100_000 + "x\nAda\tB-P\n").texts[0].text == "Ada"
+
+
+@given(st.lists(st.lists(st.sampled_from(["Ada", "is", "#x", "北京", "7", "1-2"]), min_size=1, max_size=6), min_size=2))
+def test_numbers_and_names_of_documents_beside_the_tokens_change_nothing(sentences: list[list[str]]) -> None:
+    sentences = [*sentences, ["Ada", "sings", "well"]]
+    plain = ["\n".join(f"{token}\tO" for token in tokens) for tokens in sentences]
+    more = [
+        "\n".join(f"doc/{number}\t{place}\t{token}\tO" for place, token in enumerate(tokens))
+        for number, tokens in enumerate(sentences)
+    ]
+    read_plain, read_more = (
+        read("\n\n".join(parts), token_column=column) for parts, column in ((plain, 1), (more, None))
+    )
+    assert [text.text for text in read_more.texts] == [text.text for text in read_plain.texts]
+
+
+@pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         pytest.param("", {}, r"a.conll:1: the corpus is empty", id="empty"),
@@ -296,6 +374,12 @@ def test_the_tag_column_can_be_given() -> None:
             {"tag_column": 3},
             r"tag_column is 3, but most lines have 2 columns",
             id="tag column too large",
+        ),
+        pytest.param(
+            "Ada B-P\nis O",
+            {"token_column": 3},
+            r"token_column is 3, but most lines have 2 columns",
+            id="token column too large",
         ),
         pytest.param(
             "科0 B-T\n技 I-T",

@@ -40,6 +40,12 @@ def test_settings_come_from_a_mapping() -> None:
         ),
         pytest.param({"train": "a", "encoding": "rot13"}, "encoding: expected", id="no text encoding"),
         pytest.param({"train": "a", "tag_column": 0}, "tag_column: expected a column counted from 1", id="column"),
+        pytest.param({"train": "a", "token_column": 0}, "token_column: expected a column counted from 1", id="tokens"),
+        pytest.param(
+            {"train": "a", "token_column": 2, "tag_column": 2},
+            "token_column: expected another column than tag_column; received 2",
+            id="one column for both",
+        ),
         pytest.param({"train": "a", "dev_fraction": 0}, "dev_fraction: expected a fraction", id="fraction"),
         pytest.param(
             {"train": "a", "dev_fraction": 0.5, "test_fraction": 0.5}, "so that training texts remain", id="all cut"
