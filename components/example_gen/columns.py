@@ -22,6 +22,8 @@ CHUNK_TYPES = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP
 
 # No blank can be matched by two neighbours here: a line of # and 100,000 blanks would take minutes.
 _COMMENT = re.compile(r"#\s?(?P<key>[A-Za-z_ ]+)(?:[^\S ]\s*)?=\s?(?P<value>.*)")
+# A comment has a blank or another # behind its #; a line with anything else may be meant as a token.
+_LOOKS_LIKE_HASHTAG = re.compile(r"#[^\s#]")
 # What numbers a row: 7, in CoNLL-U also 2-3 (a token of several words) and 1.1 (an empty node), in WebAnno 4-7
 # (sentence and token).
 _ROW_NUMBER = re.compile(r"\d+(?:[-.]\d+)?", re.ASCII)
@@ -85,7 +87,8 @@ def read_sentences(
     """Returns the sentences of a file of columns, and its layout.
 
     Blank lines (also with blanks in them) and `-DOCSTART-` lines end a sentence; a line that begins with `#` is a
-    comment unless it has the columns of a token.
+    comment, which ends a sentence too, unless it has the columns of a token. A hashtag directly behind a token is no
+    comment: without the columns of a token it is a problem.
 
     Args:
         lines: of the file.
@@ -115,6 +118,9 @@ def read_sentences(
             continue
         fields = _split(line, layout.separator)
         is_comment = _is_comment(line, fields, layout)
+        if is_comment and tokens and _LOOKS_LIKE_HASHTAG.match(line):
+            problems.add(number, _hashtag_fault(line, fields, layout))
+            continue
         if is_comment and tokens:
             finish()
         if not tokens and not comments:
@@ -275,6 +281,18 @@ def _column_fault(line: str, fields: list[str], layout: Layout) -> str:
     return (
         f"the line {shorten(line)} has {len(fields)} columns; expected {layout.columns} separated by {separator}, as "
         f"most lines have; mend the line"
+    )
+
+
+def _hashtag_fault(line: str, fields: list[str], layout: Layout) -> str:
+    if len(fields) == layout.columns:
+        fault = f"column {layout.tag + 1} holds {shorten(fields[layout.tag])}, which is no tag"
+    else:
+        separator = "tabs" if layout.separator == "\t" else "blanks"
+        fault = f"it has {len(fields)} columns, expected {layout.columns} separated by {separator}"
+    return (
+        f"the line {shorten(line)} stands inside a sentence and begins with a hashtag, but is no token with its tag: "
+        f"{fault}; mend the line, or, if it is a comment, write a blank behind its # or an empty line before it"
     )
 
 

@@ -102,6 +102,21 @@ def test_the_text_comment_gives_the_sentence() -> None:
     assert surfaces(corpus) == [[("Ada", "P")]]
 
 
+@pytest.mark.parametrize(
+    "comment",
+    [
+        pytest.param("## klue-ner-v1_dev_00014\t<Ada:PS> sings", id="KLUE"),
+        pytest.param("# text = Bob sings\n# sent_id = 5", id="CoNLL-U"),
+        pytest.param("# a comment", id="a comment"),
+        pytest.param("#", id="a lone #"),
+        pytest.param("\n#newdoc\n#id=5", id="behind a blank line"),
+    ],
+)
+def test_comments_end_sentences_and_are_no_text(comment: str) -> None:
+    corpus = read(f"Ada\tB-P\nsings\tO\n{comment}\nBob\tB-P\nsings\tO\n")
+    assert [text.text for text in corpus.texts] == ["Ada sings", "Bob sings"]
+
+
 def test_ids_and_sources_name_the_line() -> None:
     corpus = read_conll(["", "Ada B-P", "", "", "Bob O"], "dir/a.conll", ReadingSettings())
     assert [(text.id, text.source) for text in corpus.texts] == [
@@ -367,6 +382,21 @@ def test_numbers_and_names_of_documents_beside_the_tokens_change_nothing(sentenc
             {"scheme": "BIO"},
             r"a.conll:2: the tag 'E-P' is outside the scheme BIO",
             id="tag outside the scheme",
+        ),
+        pytest.param(
+            "In\tO\n#ESB\tI.event\nRome\tB-L\nx\tO",
+            {},
+            r"a.conll:2: the line .* begins with a hashtag, .*: column 2 holds 'I.event', which is no tag",
+            id="a hashtag without a tag",
+        ),
+        pytest.param(
+            "In O O\n#ESB B-L\nis O O\nRome O B-L",
+            {},
+            r"a.conll:2: the line '#ESB B-L' .*: it has 2 columns, expected 3 separated by blanks",
+            id="a hashtag without a column",
+        ),
+        pytest.param(
+            "In O\n#a\n#b\nRome B-L\nis O", {}, r"2 problems\na.conll:2: .* 1 columns.*\na.conll:3: ", id="two hashtags"
         ),
         pytest.param("\tO\nAda\tB-P", {}, r"a.conll:1: the token is empty", id="empty token"),
         pytest.param(
