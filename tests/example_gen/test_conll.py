@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,40 @@ def test_one_odd_token_does_not_change_the_joint_of_the_others(odd: str) -> None
 )
 def test_the_joint_is_noted(text: str, note: str | None) -> None:
     assert [each for each in read(text).notes if "joint" in each] == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("이\tB-D\n날\tI-D\n \tO\n서\tB-L\n울\tI-L\n에\tO", "이날 서울에", id="Korean characters"),
+        pytest.param("Ada\tB-P\n \tO\nlives\tO\n\u00a0\tO\nin\tO", "Ada lives\u00a0in", id="Western words"),
+        pytest.param("It\tO\n's \tO\nAda\tB-P\n.\tO", "It's Ada.", id="blanks at the ends of tokens"),
+        pytest.param("It\tO\n's\tO\n Ada\tO\n.\tO", "It's Ada.", id="blanks at the beginnings"),
+    ],
+)
+def test_tokens_that_bring_their_own_blanks_get_no_others(text: str, expected: str) -> None:
+    corpus = read(text)
+    assert corpus.texts[0].text == expected
+    assert any(note.startswith("the joint of tokens is none, as ") and "white space" in note for note in corpus.notes)
+
+
+@pytest.mark.parametrize("options", [{}, {"joint": "space"}])
+def test_no_blank_beside_the_odd_white_space(options: dict[str, str]) -> None:
+    corpus = read("Ada\tB-P\nsings\tO\n\n" * 30 + "Ada\tB-P\n \tO\nis \tO\nhere\tO\nnow\tO\n", **options)
+    assert [text.text for text in corpus.texts] == ["Ada sings"] * 30 + ["Ada is here now"]
+    assert options or any(
+        note.endswith("there is none beside the white space that 2 tokens bring") for note in corpus.notes
+    )
+
+
+@given(st.lists(st.sampled_from(["Ada", " ", "is ", " x", "\u3000", "北", "7"]), min_size=1, max_size=12))
+def test_white_space_is_never_doubled(tokens: list[str]) -> None:
+    corpus = read("\n".join([*["Ada\tO\nsings\tO\n"] * 200, *(f"{token}\tO" for token in tokens)]))
+    text = corpus.texts[-1].text
+    assert text.replace(" ", "") == "".join(tokens).replace(" ", "")
+    assert text.count(" ") <= "".join(tokens).count(" ") + sum(
+        not left[-1].isspace() and not right[0].isspace() for left, right in itertools.pairwise(tokens)
+    )
 
 
 CLUSTER = st.builds(
