@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from components.annotated_text import AnnotatedText, AnnotationError
@@ -80,7 +81,7 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
     notes += joint_notes
     counts = SpanCounts()
     texts: list[AnnotatedText] = []
-    stray = 0
+    lenient: Counter[str] = Counter()
     for sentence in sentences:
         before = len(problems)
         _check_tags(sentence, scheme, problems)
@@ -89,7 +90,7 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
             continue
         text, offsets = located
         tags = [token.tag for token in sentence.tokens]
-        stray += count_stray(tags) if scheme == "BIO" else 0
+        lenient += count_lenient(tags, scheme)
         annotated = make_annotated_text(
             identifier=sentence.identifier or f"{os.path.basename(name)}:{sentence.line}",
             text=text,
@@ -107,20 +108,34 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
         if annotated is not None:
             texts.append(annotated)
     problems.raise_if_any()
-    if stray:
-        notes.append(f"{stray} I- tags behind O or another type were read as the start of an entity, as conlleval does")
+    notes += [f"{count} {what}, as conlleval does" for what, count in sorted(lenient.items())]
     return Corpus(tuple(texts), (*notes, *counts.notes()))
 
 
-def count_stray(tags: Sequence[str]) -> int:
-    """Returns how many entities of BIO tags begin with I-.
+def count_lenient(tags: Sequence[str], scheme: Scheme) -> Counter[str]:
+    """Returns how many tags of each kind break the order of `scheme` and are read as conlleval reads them, in words.
 
     Example:
-        >>> count_stray(["I-PER", "I-PER", "I-LOC", "O"])
-        2
+        >>> count_lenient(["I-PER", "I-PER", "I-LOC", "O"], "BIO")
+        Counter({'I- tags behind O or another type were read as the start of an entity': 2})
     """
-    types = ["", *(split_tag(tag)[1] for tag in tags)]
-    return sum(tag.startswith("I") and types[index] != types[index + 1] for index, tag in enumerate(tags))
+    counts: Counter[str] = Counter()
+    for first, end, _ in entities_from_tags(tags, scheme):
+        begins, ends = tags[first][0], tags[end - 1][0]
+        # IOB1 writes B- only where an entity of the same type ends before it.
+        if scheme == "IOB1":
+            follows = first > 0 and split_tag(tags[first])[1] == split_tag(tags[first - 1])[1]
+            if begins == "B" and not follows:
+                counts["B- tags behind O or another type were read as the start of an entity"] += 1
+        elif scheme == "BIO":
+            if begins == "I":
+                counts["I- tags behind O or another type were read as the start of an entity"] += 1
+        else:
+            if begins not in "BSU":
+                counts[f"{begins}- tags that continue no entity were read as the start of one"] += 1
+            if ends not in "ESLU":
+                counts[f"{ends}- tags that no tag of their entity follows were read as its end"] += 1
+    return counts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -138,6 +138,41 @@ def test_stray_tags_are_counted() -> None:
     assert "2 I- tags behind O or another type were read as the start of an entity, as conlleval does" in corpus.notes
 
 
+START = "{} tags that continue no entity were read as the start of one"
+END = "{} tags that no tag of their entity follows were read as its end"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tags", "expected"),
+    [
+        pytest.param("BIOES", "B-P I-P E-P O S-P B-P E-P S-L", {}, id="in order"),
+        pytest.param("BIOES", "O I-P E-P", {START.format("I-"): 1}, id="I- behind O"),
+        pytest.param("BIOES", "S-P I-P E-P", {START.format("I-"): 1}, id="I- behind S-"),
+        pytest.param("BIOES", "S-L E-P O E-P", {START.format("E-"): 2}, id="E- alone"),
+        pytest.param("BIOES", "B-P I-P O", {END.format("I-"): 1}, id="I- before O"),
+        pytest.param("BIOES", "B-P B-P E-P B-P S-P", {END.format("B-"): 2}, id="B- before another entity"),
+        pytest.param("BIOES", "B-P", {END.format("B-"): 1}, id="B- at the end"),
+        pytest.param("BIOES", "B-P E-L", {END.format("B-"): 1, START.format("E-"): 1}, id="another type"),
+        pytest.param("BIOES", "O I-P O", {START.format("I-"): 1, END.format("I-"): 1}, id="I- alone"),
+        pytest.param("BIOES", "U-P B-P L-P L-P", {START.format("L-"): 1}, id="BIOUL"),
+        pytest.param("BMES", "M-P E-P O B-P M-P", {START.format("M-"): 1, END.format("M-"): 1}, id="BMES"),
+        pytest.param("BIO", "B-P I-P B-P O B-L", {}, id="BIO in order"),
+        pytest.param("IOB1", "I-P B-P I-P O I-L", {}, id="IOB1 in order"),
+        pytest.param(
+            "IOB1",
+            "B-P O I-P B-L",
+            {"B- tags behind O or another type were read as the start of an entity": 2},
+            id="B- that IOB1 does not write",
+        ),
+    ],
+)
+def test_tags_out_of_order_are_counted_by_kind(scheme: str, tags: str, expected: dict[str, int]) -> None:
+    corpus = read("\n".join(f"x {tag}" for tag in tags.split()), scheme=scheme)
+    assert [note for note in corpus.notes if "conlleval" in note] == sorted(
+        f"{count} {what}, as conlleval does" for what, count in expected.items()
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -507,6 +542,7 @@ def test_entities_cover_their_tokens(sentences: list[list[str]], data: st.DataOb
         expected.append("".join(tokens[first:last]))
     corpus = read_conll(lines, "a.conll", ReadingSettings(scheme=scheme, position_digits="keep"))  # type: ignore[arg-type]
     assert [found[0][0].replace(" ", "") for found in surfaces(corpus)] == expected
+    assert not [note for note in corpus.notes if "conlleval" in note]
     assert [text.text.replace(" ", "") for text in corpus.texts] == ["".join(tokens) for tokens in sentences]
 
 
