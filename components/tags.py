@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -17,6 +18,9 @@ SCHEME_PREFIXES: dict[Scheme, str] = {"BIO": "BI", "IOB1": "BI", "BIOES": "BIESU
 
 # prefix as written -> its role, one of B (begins), I (inside), E (ends), S (single).
 _ROLES = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
+
+# A tag, and behind a separator another one: `I-ORG|B-GPE`, `B-ORG|O`, `O|O`; not the type `A|B` of a `B-A|B`.
+_SEVERAL_TAGS = re.compile(r"(?:O(?=[|,;/+&\s])|[BIESMUL]-).*?[|,;/+&\s](?:O(?:[|,;/+&\s].*)?|[BIESMUL]-.+)", re.DOTALL)
 
 # (role before, role now), both of one type, between which a new entity starts. These are conlleval's rules; the other
 # pairs continue the entity. After O, and after another type, every role starts one.
@@ -83,6 +87,16 @@ def tag_role(tag: str) -> tuple[str, str]:
 def is_tag(text: str) -> bool:
     """Whether `text` is a tag of any scheme: O, or a prefix and an entity type."""
     return text == OUTSIDE or (len(text) > 2 and text[1] == "-" and text[0] in _ROLES)
+
+
+def holds_several_tags(text: str) -> bool:
+    """Whether a cell holds nested or alternative tags, not one with a type that looks a little like it.
+
+    Example:
+        >>> holds_several_tags("I-ORG|B-GPE"), holds_several_tags("B-ORG|O"), holds_several_tags("B-ORG|GPE")
+        (True, True, False)
+    """
+    return _SEVERAL_TAGS.fullmatch(text) is not None
 
 
 def check_tag(tag: str, scheme: Scheme) -> None:

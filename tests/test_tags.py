@@ -13,6 +13,7 @@ from components.tags import (
     check_tag,
     detect_scheme,
     entities_from_tags,
+    holds_several_tags,
     split_tag,
     tag_names,
     tags_from_entities,
@@ -42,6 +43,31 @@ def test_split_tag(tag: str, expected: tuple[str, str]) -> None:
 def test_split_tag_refuses_what_is_no_tag(tag: str) -> None:
     with pytest.raises(AnnotationError, match="expected O or B-"):
         split_tag(tag)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("I-ORG|B-GPE", True, id="nested"),
+        pytest.param("B-PER,B-LOC", True, id="alternative"),
+        pytest.param("B-ORG|O", True, id="nested in nothing"),
+        pytest.param("O|B-ORG", True, id="O first"),
+        pytest.param("O|O|O", True, id="three"),
+        pytest.param("B-A; I-B", True, id="a blank behind the separator"),
+        pytest.param("B-A I-B", True, id="a blank"),
+        pytest.param("O; B-A", True, id="O and a blank behind the separator"),
+        pytest.param("B-" + "," * 200_000, False, id="very many separators"),
+        pytest.param("O", False, id="outside"),
+        pytest.param("B-A|B", False, id="a type with a bar"),
+        pytest.param("B-LOC/GPE", False, id="a type with a slash"),
+        pytest.param("B-A|Ohio", False, id="a type that begins with O"),
+        pytest.param("B-B-cell", False, id="a type that looks like a tag"),
+        pytest.param("B-A|B-", False, id="no type behind the prefix"),
+        pytest.param("x|B-A", False, id="no tag first"),
+    ],
+)
+def test_several_tags_in_a_cell(text: str, expected: bool) -> None:
+    assert holds_several_tags(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from components.annotated_text import AnnotationError
 from components.example_gen.problems import Problems
 from components.example_gen.spans import shorten
-from components.tags import OUTSIDE, is_tag, split_tag
+from components.tags import OUTSIDE, holds_several_tags, is_tag, split_tag
 
 # A column holds tags if at least this share of its values are tags; the others are reported line by line.
 TAG_SHARE = 0.8
@@ -227,7 +227,7 @@ def _share(found: Iterable[object]) -> float:
 
 
 def _find_tag_column(values: list[list[str]], name: str, token_column: int | None) -> int:
-    shares = [sum(is_tag(value.strip()) for value in column) / len(column) for column in values]
+    shares = [_share(_looks_like_tag(value.strip()) for value in column) for column in values]
     if token_column is not None:
         shares[token_column - 1] = -1.0
     candidates = [column for column, share in enumerate(shares) if share >= TAG_SHARE]
@@ -251,6 +251,11 @@ def _find_tag_column(values: list[list[str]], name: str, token_column: int | Non
     return candidates[0]
 
 
+def _looks_like_tag(value: str) -> bool:
+    # Several tags in a cell are refused line by line, in better words than that the column holds none.
+    return is_tag(value) or holds_several_tags(value)
+
+
 def _holds_chunks(values: list[str]) -> bool:
     types = _types(values)
     return bool(types) and types <= CHUNK_TYPES
@@ -268,7 +273,7 @@ def _is_comment(line: str, fields: list[str], layout: Layout) -> bool:
     if not line.startswith("#"):
         return False
     # A hashtag, or a lone #, can be a token.
-    return len(fields) != layout.columns or not is_tag(fields[layout.tag].strip())
+    return len(fields) != layout.columns or not _looks_like_tag(fields[layout.tag].strip())
 
 
 def _split(line: str, separator: str) -> list[str]:

@@ -15,7 +15,7 @@ from components.example_gen.problems import Problems
 from components.example_gen.scripts import is_one_character, joint_needs_space, writes_no_spaces
 from components.example_gen.settings import ReadingSettings
 from components.example_gen.spans import SpanCounts, make_annotated_text, shorten
-from components.tags import Scheme, check_tag, detect_scheme, entities_from_tags, split_tag
+from components.tags import Scheme, check_tag, detect_scheme, entities_from_tags, holds_several_tags, split_tag
 
 # A file is annotated by character if at least this share of its tokens are one character each: the odd one among
 # thousands (an ellipsis of two, a character and a blank) must not put blanks into every number of the file.
@@ -215,6 +215,13 @@ def _without_position_digits(sentence: Sentence, problems: Problems) -> Sentence
 
 def _check_tags(sentence: Sentence, scheme: Scheme, problems: Problems) -> None:
     for token in sentence.tokens:
+        if holds_several_tags(token.tag):
+            problems.add(
+                token.line,
+                f"{token.tag!r} are several tags, nested or alternative ones; expected one tag a token; token "
+                f"{shorten(token.text)}; keep the tag to learn",
+            )
+            continue
         try:
             check_tag(token.tag, scheme)
         except AnnotationError as error:

@@ -118,6 +118,10 @@ def test_comments_end_sentences_and_are_no_text(comment: str) -> None:
     assert [text.text for text in corpus.texts] == ["Ada sings", "Bob sings"]
 
 
+def test_a_type_may_have_a_bar() -> None:
+    assert surfaces(read("Ada B-P|Q\nis O")) == [[("Ada", "P|Q")]]
+
+
 def test_ids_and_sources_name_the_line() -> None:
     corpus = read_conll(["", "Ada B-P", "", "", "Bob O"], "dir/a.conll", ReadingSettings())
     assert [(text.id, text.source) for text in corpus.texts] == [
@@ -468,6 +472,13 @@ def test_numbers_and_names_of_documents_beside_the_tokens_change_nothing(sentenc
         pytest.param(
             "In O\n#a\n#b\nRome B-L\nis O", {}, r"2 problems\na.conll:2: .* 1 columns.*\na.conll:3: ", id="two hashtags"
         ),
+        pytest.param(
+            "Bank\tB-O\nof\tI-O\nChina\tI-O|B-L\nis\tO|O\nit\tO",
+            {},
+            r"a.conll:3: 'I-O\|B-L' are several tags, .*expected one tag a token.*\na.conll:4: 'O\|O' are",
+            id="several tags in a cell",
+        ),
+        pytest.param("Ada O|O\nis O|O", {}, r"a.conll:1: 'O\|O' are several tags", id="several tags in every cell"),
         pytest.param("\tO\nAda\tB-P", {}, r"a.conll:1: the token is empty", id="empty token"),
         pytest.param(
             "Ada B-P\nis O",
