@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from components.annotated_text import AnnotationError
-from components.example_gen.spans import shorten
+from components.example_gen.spans import first_surrogate, shorten
 
 ANNOTATION_KEYS = ("entities", "spans", "label", "labels")
 _START_KEYS = ("start", "start_offset")
@@ -48,11 +49,16 @@ def parse_record(line: str, number: int) -> Record:
         AnnotationError: the line is no such record; the message has no place yet.
     """
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_object)
+    except AnnotationError:
+        raise
     except json.JSONDecodeError as error:
         raise AnnotationError(
             f"the line is not JSON: {error.msg} at column {error.colno}: {shorten(line)}; {_EXPECTED} on one line"
         ) from error
+    except ValueError as error:
+        # Python converts no endless number.
+        raise AnnotationError(f"the JSON holds a number of thousands of digits: {error}; mend the number") from error
     except RecursionError as error:
         raise AnnotationError(f"the JSON is nested too deeply; {_EXPECTED}") from error
     if not isinstance(value, dict):
@@ -60,8 +66,29 @@ def parse_record(line: str, number: int) -> Record:
     text = value.get("text")
     if not isinstance(text, str):
         raise AnnotationError(f'the object has no string "text" (its keys: {", ".join(map(repr, value))}); {_EXPECTED}')
-    identifier = value.get("id")
-    return Record(number, text, tuple(_spans(value)), None if identifier is None else str(identifier))
+    identifier = None if value.get("id") is None else str(value["id"])
+    if identifier is not None:
+        _check_characters("the id", identifier)
+    return Record(number, text, tuple(_spans(value)), identifier)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; Python would keep the last of equal keys alone, and lose the entities of the others."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise AnnotationError(
+            f"an object has the key {shorten(repeated)} more than once; write its values under one key"
+        )
+    return value
+
+
+def _check_characters(what: str, text: str) -> None:
+    if (surrogate := first_surrogate(text)) is not None:
+        raise AnnotationError(
+            f"{what} {shorten(text)} has the unpaired surrogate U+{ord(text[surrogate]):04X} at code point "
+            f"{surrogate}, which is no character; mend the program that wrote the file (half of an emoji was cut off)"
+        )
 
 
 def _spans(value: Mapping[str, Any]) -> Iterator[RawSpan]:
@@ -92,6 +119,8 @@ def _span(item: Any, where: str) -> RawSpan:
         )
         surface = next((item[key] for key in _SURFACE_KEYS if isinstance(item.get(key), str)), None)
     if _is_offset(start) and _is_offset(end) and isinstance(entity_type, str):
+        _check_characters(f"the type of {where}", entity_type)
+        _check_characters(f"the surface of {where}", surface or "")
         return RawSpan(start, end, entity_type, surface)
     raise AnnotationError(
         f"{where} is {shorten(json.dumps(item, ensure_ascii=False))}; expected an object with whole numbers start and "
@@ -101,7 +130,9 @@ def _span(item: Any, where: str) -> RawSpan:
 
 def _spans_by_type(annotations: Mapping[str, Any], key: str) -> Iterator[RawSpan]:
     for entity_type, surfaces in annotations.items():
+        _check_characters(f"a key of {key}", entity_type)
         for surface, places in surfaces.items() if isinstance(surfaces, dict) else [(None, surfaces)]:
+            _check_characters(f"a key of {key}.{entity_type}", surface or "")
             if not isinstance(places, list) or not all(_is_place(place) for place in places):
                 raise AnnotationError(
                     f"{key}.{entity_type} is {shorten(json.dumps(surfaces, ensure_ascii=False))}; expected "

@@ -185,6 +185,44 @@ def test_types_can_be_ignored_even_where_they_overlap() -> None:
         pytest.param(
             '{"text": "a\\ud83d", "entities": []}', r"unpaired surrogate U\+D83D at code point 1", id="half an emoji"
         ),
+        pytest.param(
+            r'{"text": "a", "id": "x\ud83d", "entities": []}',
+            r"a.jsonl:1: the id 'x\\ud83d' has the unpaired surrogate U\+D83D at code point 1",
+            id="half an emoji in the id",
+        ),
+        pytest.param(
+            r'{"text": "a", "label": [[0, 1, "\ude00"]]}',
+            r"a.jsonl:1: the type of label\[0\] .* U\+DE00",
+            id="half an emoji in a type",
+        ),
+        pytest.param(
+            r'{"text": "a", "entities": [{"start": 0, "end": 1, "type": "P", "text": "\ud83d"}]}',
+            r"a.jsonl:1: the surface of entities\[0\] .* U\+D83D",
+            id="half an emoji in a surface",
+        ),
+        pytest.param(
+            r'{"text": "a", "label": {"P\ud83d": {"a": 5}}}', r"a.jsonl:1: a key of label .* U\+D83D", id="in a key"
+        ),
+        pytest.param(
+            r'{"text": "a", "label": {"P": {"\ud83d": [[0, 0]]}}}',
+            r"a.jsonl:1: a key of label.P .* U\+D83D",
+            id="in another",
+        ),
+        pytest.param(
+            '{"text": "a", "label": [[0, ' + "1" * 5000 + ', "P"]]}',
+            "a.jsonl:1: the JSON holds a number of thousands of digits: .*; mend the number",
+            id="an endless number",
+        ),
+        pytest.param(
+            '{"text": "张三李四", "label": {"P": {"张三": [[0, 1]]}, "P": {"李四": [[2, 3]]}}}',
+            "a.jsonl:1: an object has the key 'P' more than once; write its values under one key",
+            id="a type twice",
+        ),
+        pytest.param(
+            '{"text": "a", "entities": [], "entities": [{"start": 0, "end": 1, "type": "P"}]}',
+            "a.jsonl:1: an object has the key 'entities' more than once",
+            id="the spans twice",
+        ),
         pytest.param("\n", "the corpus is empty", id="empty"),
         pytest.param("[" * 100_000, "nested too deeply|is not JSON", id="deeply nested"),
     ],
@@ -218,6 +256,28 @@ def test_a_wrong_surface_comes_with_the_setting_that_would_fit() -> None:
 def test_an_offset_inside_a_character_is_refused() -> None:
     with pytest.raises(AnnotationError, match="begins or ends inside a character"):
         read({"text": "a😀b", "label": [[2, 4, "P"]]}, offset_unit="utf16")
+
+
+JSON_STRING = st.text(st.characters(exclude_categories=[]), max_size=4)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | JSON_STRING,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["start", "end", "type", "text"]) | JSON_STRING, inner, max_size=4)
+        ),
+    ),
+    JSON_STRING,
+)
+def test_any_annotations_give_printable_texts_or_an_annotation_error(annotations: Any, name: str) -> None:
+    try:
+        (text,) = read(json.dumps({"id": name, "text": "a北", "label": annotations})).texts
+        shown = " ".join([text.id, text.text, *(entity.type for entity in text.entities)])
+    except AnnotationError as error:
+        shown = str(error)
+    assert shown.encode("utf-8").strip()
 
 
 @st.composite
