@@ -24,6 +24,8 @@ CHUNK_TYPES = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP
 _COMMENT = re.compile(r"#\s?(?P<key>[A-Za-z_ ]+)(?:[^\S ]\s*)?=\s?(?P<value>.*)")
 # A comment has a blank or another # behind its #; a line with anything else may be meant as a token.
 _LOOKS_LIKE_HASHTAG = re.compile(r"#[^\s#]")
+# A token, a separator and a tag in one cell, as some corpora write a sentence a line: 中/B-ORG 国/I-ORG.
+_INLINE_TAG = re.compile(r".+[/|_\\](?:O|[BIESMUL]-.+)", re.DOTALL)
 # What numbers a row: 7, in CoNLL-U also 2-3 (a token of several words) and 1.1 (an empty node), in WebAnno 4-7
 # (sentence and token).
 _ROW_NUMBER = re.compile(r"\d+(?:[-.]\d+)?", re.ASCII)
@@ -172,6 +174,7 @@ def find_layout(
             sentences[-1].append(_split(line, separator))
     widths = Counter(len(row) for rows in sentences for row in rows)
     columns = widths.most_common(1)[0][0]
+    _refuse_inline_tags(sentences, name)
     if columns < 2:
         raise AnnotationError(
             f"{name}:1: most lines have 1 column; expected 2 or more, a token and its tag, separated by a tab or "
@@ -187,6 +190,17 @@ def find_layout(
     token = _find_token_column(sentences, values, others) if token_column is None else token_column - 1
     counter = next((column for column in others if column != token and _counts_rows(values[column])), None)
     return Layout(separator, columns, token, tag, counter)
+
+
+def _refuse_inline_tags(sentences: list[list[list[str]]], name: str) -> None:
+    """Raises AnnotationError if the cells are tokens with a tag glued to them, such as 中/B-ORG."""
+    cells = [cell for rows in sentences for row in rows for cell in row]
+    with_tag = [cell for cell in cells if _INLINE_TAG.fullmatch(cell)]
+    if len(with_tag) >= TAG_SHARE * len(cells):
+        raise AnnotationError(
+            f"{name}:1: the tags stand inside the tokens, as in {shorten(with_tag[0])}; one token a line with its tag "
+            f"in a column is expected, such as '中<TAB>B-ORG'; separate them"
+        )
 
 
 def _find_token_column(sentences: list[list[list[str]]], values: list[list[str]], candidates: list[int]) -> int:

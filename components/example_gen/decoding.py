@@ -14,6 +14,14 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# How compressed files begin, and what they are.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"BZh91AY&SY": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 
 
 def decode_lines(data: bytes, name: str, encoding: str = "utf-8") -> list[str]:
@@ -27,8 +35,11 @@ def decode_lines(data: bytes, name: str, encoding: str = "utf-8") -> list[str]:
         encoding: of the file.
 
     Raises:
-        AnnotationError: the bytes are not in this encoding (with byte offset and line), or are no text.
+        AnnotationError: the bytes are not in this encoding (with byte offset and line), are no text, or end their lines
+            in CR alone.
     """
+    if kind := next((kind for start, kind in _COMPRESSED.items() if data.startswith(start)), None):
+        raise AnnotationError(f"{name}:1: the file is compressed ({kind}); expected annotated text; unpack it")
     name_of_encoding = codecs.lookup(encoding).name
     mark = next((mark for mark in _MARKS if data.startswith(mark)), None)
     if mark and name_of_encoding == "utf-8":
@@ -50,6 +61,12 @@ def decode_lines(data: bytes, name: str, encoding: str = "utf-8") -> list[str]:
         raise AnnotationError(
             f"{name}:{line}: the line contains a NUL character, so this is no text in {encoding}; expected annotated "
             f"text, perhaps the encoding is utf-16"
+        )
+    # A CR here and there is text; where most lines end in one, each file would be a line or two.
+    if text.count("\r") - text.count("\r\n") > text.count("\n"):
+        raise AnnotationError(
+            f"{name}:1: the lines end in CR alone, as on old Macintosh systems; expected LF or CRLF; convert the line "
+            f"ends, for instance with `tr '\\r' '\\n'`"
         )
     return [line.removesuffix("\r") for line in text.split("\n")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
@@ -39,6 +40,12 @@ def read_json_lines(lines: Sequence[str], name: str, settings: ReadingSettings) 
         >>> read_json_lines([line], "a.jsonl", ReadingSettings()).texts[0].entities
         (Entity(start=0, end=3, type='name'),)
     """
+    if (length := lines_of_object(lines)) > 1:
+        number = next(number for number, line in enumerate(lines, start=1) if line.strip())
+        raise AnnotationError(
+            f"{name}:{number}: the JSON object stands on {length} lines (pretty-printed); expected one object a line; "
+            f"write each on one line, for instance with `jq -c .`"
+        )
     problems = Problems(name)
     records: list[Record] = []
     for number, line in enumerate(lines, start=1):
@@ -82,6 +89,30 @@ def read_json_lines(lines: Sequence[str], name: str, settings: ReadingSettings) 
     problems.raise_if_any()
     note = f"span ends are {span_end}" + (" (detected)" if detected else "")
     return Corpus(tuple(texts), (note, *counts.notes()))
+
+
+def lines_of_object(lines: Sequence[str]) -> int:
+    """Returns how many lines the JSON object takes that the file begins with; 0 if it begins with none.
+
+    Example:
+        >>> lines_of_object(["{", '  "text": "a"', "}"])
+        3
+    """
+    first = next((line for line in lines if line.strip()), "")
+    if not first.lstrip().startswith("{"):
+        return 0
+    if _end_of_json(first.lstrip()) is not None:
+        return 1
+    text = "\n".join(lines).lstrip()
+    end = _end_of_json(text)
+    return 0 if end is None else text.count("\n", 0, end) + 1
+
+
+def _end_of_json(text: str) -> int | None:
+    try:
+        return json.JSONDecoder().raw_decode(text)[1]
+    except (ValueError, RecursionError):
+        return None
 
 
 def find_span_end(records: Iterable[Record], unit: OffsetUnit) -> SpanEnd:

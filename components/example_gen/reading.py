@@ -9,7 +9,7 @@ from components.annotated_text import AnnotatedText, AnnotationError
 from components.example_gen.conll import read_conll
 from components.example_gen.corpus import Corpus
 from components.example_gen.decoding import decode_lines
-from components.example_gen.json_lines import read_json_lines
+from components.example_gen.json_lines import lines_of_object, read_json_lines
 from components.example_gen.settings import REMOTE, Format, ReadingSettings
 
 READERS: Mapping[str, Callable[[Sequence[str], str, ReadingSettings], Corpus]] = {
@@ -59,8 +59,9 @@ def parse_corpus(data: bytes, name: str, settings: ReadingSettings) -> Corpus:
 def detect_format(lines: Sequence[str], name: str) -> Format:
     """Returns the format that the first lines show.
 
-    The rule: if the first line that is not blank is a JSON object, or if each of the first 20 begins with `{`, the
-    format is `json_lines`; otherwise `conll`.
+    The rule: if the first line that is not blank is a JSON object, or begins one of several lines (which the reader of
+    JSON lines refuses in so many words), or if each of the first 20 begins with `{`, the format is `json_lines`;
+    otherwise `conll`.
 
     Raises:
         AnnotationError: there is no such line, or the file is one JSON array.
@@ -68,7 +69,7 @@ def detect_format(lines: Sequence[str], name: str) -> Format:
     shown = [line.strip() for line in lines if line.strip()][:_LINES_OF_EVIDENCE]
     if not shown:
         raise AnnotationError(f"{name}:1: the corpus is empty: the file has no text; expected annotated text")
-    if _is_json(shown[0], dict) or all(line.startswith("{") for line in shown):
+    if _is_json(shown[0], dict) or all(line.startswith("{") for line in shown) or lines_of_object(lines) > 1:
         return "json_lines"
     if shown[0].startswith("[{") or (shown[0] == "[" and shown[1:2] and shown[1].startswith("{")):
         raise AnnotationError(

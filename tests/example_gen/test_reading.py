@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_detect_format(text: str, expected: str) -> None:
         pytest.param(" \n\t\n", "a:1: the corpus is empty", id="blank"),
         pytest.param('[{"text": "a"}]', "one JSON array; expected one object a line", id="array"),
         pytest.param('[\n  {"text": "a"}\n]', "one JSON array", id="array on several lines"),
+        pytest.param(
+            '\n{\n  "text": "a",\n  "entities": []\n}\n{\n  "text": "b"\n}',
+            "a:2: the JSON object stands on 4 lines .pretty-printed.; expected one object a line",
+            id="pretty-printed objects",
+        ),
+        pytest.param('{"text": "a",\n "entities": [\n]}', "the JSON object stands on 3 lines", id="an object on lines"),
+        pytest.param(
+            "中/B-O 国/I-O 人/O\n我/O 在/O", "a:1: the tags stand inside the tokens, as in '中/B-O'", id="inline"
+        ),
+        pytest.param(
+            "中/B-O\n国/I-O\n\n我/O", "one token a line with its tag in a column is expected", id="inline, alone"
+        ),
+        pytest.param("Ada\tB-P\ris\tO\r", "a:1: the lines end in CR alone, .*; expected LF or CRLF", id="CR"),
+        pytest.param('{"text": "a", "label": []}\r{"text": "b", "label": []}', "end in CR alone", id="CR, JSON lines"),
     ],
 )
 def test_no_format(text: str, message: str) -> None:
@@ -61,6 +76,30 @@ def test_byte_order_marks(encoding: str) -> None:
     with pytest.raises(AnnotationError, match=f"byte order mark of {encoding}, expected utf-8; .*encoding: {encoding}"):
         decode_lines(data, "a")
     assert decode_lines(data, "a", encoding) == ["Ada B-P", "is O"]
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"), [("gzip", "gzip"), ("bz2", "bzip2"), ("lzma", "xz")], ids=["gzip", "bzip2", "xz"]
+)
+def test_compressed_files_are_refused_by_name(module: str, kind: str) -> None:
+    data = importlib.import_module(module).compress(b"Ada\tB-P\n")
+    with pytest.raises(
+        AnnotationError, match=f"a:1: the file is compressed .{kind}.; expected annotated text; unpack it"
+    ):
+        parse_corpus(data, "a", ReadingSettings())
+
+
+def test_a_carriage_return_here_and_there_is_text() -> None:
+    assert parse_corpus(b"Ada\tB-P\na\rb\tO\n", "a", ReadingSettings()).texts[0].text == "Ada a\rb"
+
+
+def test_objects_on_several_lines_are_refused_where_the_format_is_given() -> None:
+    with pytest.raises(AnnotationError, match="a:1: the JSON object stands on 3 lines"):
+        parse_corpus(b'{\n"text": "a", "entities": []\n}', "a", ReadingSettings(format="json_lines"))
+
+
+def test_tokens_that_end_like_tags_are_tokens() -> None:
+    assert parse_corpus(b"and/O\tO\nx/B-P\tB-P", "a", ReadingSettings()).texts[0].text == "and/O x/B-P"
 
 
 def test_binary_is_refused() -> None:
