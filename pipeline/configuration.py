@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from components.evaluator.settings import EvaluatorSettings
-from components.example_gen.settings import DataSettings, check_files
+from components.example_gen.settings import DataSettings, ReadingSettings, check_files
 from components.infra_validator.settings import InfraValidatorSettings
 from components.pusher.settings import PusherSettings
 from components.settings import SettingsError, check, parse_settings
@@ -110,6 +110,29 @@ def read_configuration(
     if on_cluster:
         _check_encoder_on_cluster(values)
     return configuration
+
+
+def read_reading_settings(path: Path | None, overrides: Mapping[str, Any]) -> ReadingSettings:
+    """Returns how a pipeline reads annotated text: the `data` section of its YAML file, without the files.
+
+    Args:
+        path: the YAML file; None: the defaults.
+        overrides: setting -> value; they win over the file.
+
+    Raises:
+        SettingsError: what is wrong, where, and what was expected.
+    """
+    values = {} if path is None else _read_yaml(path)
+    known = [field.name for field in dataclasses.fields(Configuration)]
+    for key in values:
+        check(key in known, str(key), f"a section of a pipeline's configuration ({', '.join(known)})", key)
+    data = {} if values.get("data") is None else values["data"]
+    check(isinstance(data, dict), "data", "a mapping of settings", data)
+    # Only the files and how they are split; what is misspelt stays, to be refused.
+    others = {field.name for field in dataclasses.fields(DataSettings)}
+    others -= {field.name for field in dataclasses.fields(ReadingSettings)}
+    reading = {name: value for name, value in data.items() if name not in others}
+    return parse_settings(ReadingSettings, {**reading, **overrides}, "data")
 
 
 def check_configuration(configuration: Configuration, *, on_cluster: bool = False) -> None:

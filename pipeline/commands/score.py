@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from components.annotated_text import AnnotatedText, AnnotationError, Entity
 from components.evaluator.entity_scores import StrictReport, count_entities
@@ -18,22 +19,52 @@ _MAXIMUM_TEXTS = 64
 _MAXIMUM_CHARACTERS = 20_000
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
+# Option -> argparse's type of the value, the choices, help. Each overrides the setting of `data` that it is named after
+# and that the readers' messages ask for: `--tag-column` is `tag_column`.
+READING_OPTIONS: dict[str, tuple[Any, tuple[str, ...] | None, str]] = {
+    "--format": (str, ("auto", "conll", "json_lines", "iob2", "jsonl"), "format of the file (default: by content)"),
+    "--scheme": (
+        str,
+        ("auto", "BIO", "IOB1", "BIOES", "BMES"),
+        "scheme of the tags in columns (default: by evidence of the whole file)",
+    ),
+    "--encoding": (str, None, "encoding of the file (default: utf-8)"),
+    "--tag-column": (int, None, "column of the tags, counted from 1 (default: by evidence)"),
+    "--token-column": (int, None, "column of the tokens, counted from 1 (default: by evidence)"),
+    "--joint": (str, ("auto", "space", "none"), "what stands between two tokens in columns (default: by their script)"),
+    "--position-digits": (
+        str,
+        ("auto", "strip", "keep"),
+        "what a digit behind each character is (default: by evidence)",
+    ),
+    "--span-end": (str, ("auto", "exclusive", "inclusive"), "ends of JSON spans (default: by the surfaces)"),
+    "--offset-unit": (str, ("code_point", "utf16", "byte"), "what JSON offsets count (default: code_point)"),
+    "--ignore-types": (_names, None, "entity types to leave out, with commas between (default: none)"),
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `fusion-ner score`."""
-    parser.add_argument("--gold", required=True, metavar="FILE", help="annotated text; every entity in it counts")
+    parser.add_argument("--gold", required=True, metavar="FILE", help="annotated text")
     parser.add_argument(
-        "--format",
-        default="auto",
-        choices=("auto", "conll", "json_lines", "iob2", "jsonl"),
-        help="format of FILE (default: by content)",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of a pipeline: annotated text is read as its data section says, with ignore_types",
     )
+    for option, (value_type, choices, help_text) in READING_OPTIONS.items():
+        parser.add_argument(
+            option, type=value_type, choices=choices, metavar=None if choices else option[2].upper(), help=help_text
+        )
     parser.add_argument(
-        "--scheme",
-        default="auto",
-        choices=("auto", "BIO", "IOB1", "BIOES", "BMES"),
-        help="scheme of the tags in columns (default: by evidence of the whole file)",
+        "--trim-whitespace",
+        action=argparse.BooleanOptionalAction,
+        help="cut white space off the edges of entities, instead of refusing it",
     )
-    parser.add_argument("--encoding", default="utf-8", help="encoding of FILE (default: utf-8)")
     add_tagger_options(parser, timed="each request")
 
 
@@ -57,16 +88,26 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read_gold(arguments: argparse.Namespace) -> list[AnnotatedText]:
-    from components.example_gen.reading import read_annotated_text
-    from components.example_gen.settings import ReadingSettings
+def _read_gold(arguments: argparse.Namespace) -> Sequence[AnnotatedText]:
+    """Returns the gold texts after writing to stderr what the reader detected and did, as `fusion-ner run` logs it."""
+    from components.example_gen.reading import read_corpus
     from components.settings import SettingsError
+    from pipeline.configuration import read_reading_settings
 
+    given = {option[2:].replace("-", "_") for option in READING_OPTIONS} | {"trim_whitespace"}
+    overrides = {name: value for name in given if (value := getattr(arguments, name)) is not None}
     try:
-        settings = ReadingSettings(format=arguments.format, scheme=arguments.scheme, encoding=arguments.encoding)
-        return read_annotated_text(arguments.gold, settings)
-    except (AnnotationError, SettingsError) as error:
+        corpus = read_corpus(arguments.gold, read_reading_settings(arguments.config, overrides))
+    except SettingsError as error:
         raise UsageError(str(error)) from error
+    except AnnotationError as error:
+        settings = sorted(name for name in given if name in str(error))
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in settings)
+        hint = f"\n({', '.join(settings)}: under data of --config FILE, or {options})" if settings else ""
+        raise UsageError(f"{error}{hint}") from error
+    for note in corpus.notes:
+        print(f"{arguments.gold}: {note}", file=sys.stderr)
+    return corpus.texts
 
 
 def _tag_in_process(folder: Path, texts: Sequence[str]) -> Iterator[list[Entity]]:

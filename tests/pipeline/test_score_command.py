@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import pathlib
 
 import pytest
 
+from components.example_gen.settings import ReadingSettings
 from pipeline.command_line import main
+from pipeline.commands.score import add_arguments
 from serving.model_server import embedded_server, start_model_server
 from tests.infra_validator.fake_servable import export_servable
 
@@ -79,6 +83,78 @@ def test_columns_in_a_given_scheme(capsys, tmp_path, serving_directory):
 
     assert report["strict"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
     assert (report["texts"], report["entities"]) == (2, 2)
+
+
+@pytest.fixture
+def configuration(tmp_path) -> pathlib.Path:
+    file = tmp_path / "pipeline.yaml"
+    settings = "train: nowhere.conll, dev_fraction: 0.2, tag_column: 2, token_column: 3, ignore_types: [OTH]"
+    file.write_text(f"data: {{{settings}}}\noutput: nowhere\ntrainer: {{epochs: 3}}\n", encoding="utf-8")
+    return file
+
+
+COLUMNS = "{0}\tB-PER\t王\tB-Q\n{0}\tI-PER\t五\tI-Q\n{0}\tO\t住\tO\n{0}\tB-OTH\t京\tB-Q\n"
+
+
+def test_annotated_text_is_read_as_the_configuration_says(capsys, tmp_path, serving_directory, configuration):
+    file = tmp_path / "gold.conll"
+    file.write_text(COLUMNS.format("x"), encoding="utf-8")
+    words = ["--gold", file, "--model", serving_directory]
+
+    report = score(capsys, *words, "--config", configuration)
+    assert (report["strict"]["f1"], report["texts"], report["entities"]) == (1.0, 1, 1)
+
+    report = score(capsys, *words, "--tag-column", "2", "--token-column", "3", "--ignore-types", "OTH,X")
+    assert (report["strict"]["f1"], report["entities"]) == (1.0, 1)
+
+    report = score(capsys, *words, "--config", configuration, "--tag-column", "4", "--ignore-types", "")
+    assert set(report["per_type"]) == {"Q", "PER"}
+    assert report["entities"] == 2
+
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_notes_of_the_reader_go_to_stderr(capsys, tmp_path, serving_directory, configuration):
+    file = tmp_path / "gold.conll"
+    file.write_text(COLUMNS.format("x"), encoding="utf-8")
+
+    assert main(["score", "--gold", str(file), "--model", str(serving_directory), "--config", str(configuration)]) == 0
+
+    written = capsys.readouterr()
+    assert json.loads(written.out)["entities"] == 1
+    assert f"{file}: the tokens stand in column 3 of 4\n" in written.err
+    assert f"{file}: 1 spans have a type of ignore_types and were left out\n" in written.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "message"),
+    [
+        pytest.param("data: {ignore_tpyes: [A]}", [], "data.ignore_tpyes: unknown setting. Did you", id="misspelt"),
+        pytest.param("ignore_types: [A]", [], "ignore_types: expected a section of a pipeline", id="no section"),
+        pytest.param("data: [A]", [], "data: expected a mapping of settings", id="a list"),
+        pytest.param(None, [], "pipeline.yaml cannot be read", id="no configuration"),
+        pytest.param("data: {tag_column: 2}", ["--token-column", "2"], "another column than tag_column", id="both"),
+        pytest.param("data:", [], "tag_column: under data of --config FILE, or --tag-column", id="what to set"),
+        pytest.param("data: {format: conll}", ["--encoding", "utf-9"], "encoding: expected the name", id="encoding"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(capsys, tmp_path, serving_directory, settings, words, message):
+    file, configuration = tmp_path / "gold.conll", tmp_path / "pipeline.yaml"
+    file.write_text(COLUMNS.format("x"), encoding="utf-8")
+    if settings is not None:
+        configuration.write_text(settings, encoding="utf-8")
+    arguments = ["--gold", str(file), "--model", str(serving_directory), "--config", str(configuration), *words]
+
+    assert main(["score", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_setting_of_the_reader_has_an_option():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = {action.dest for action in parser._actions}
+
+    assert {field.name for field in dataclasses.fields(ReadingSettings)} <= options
 
 
 def test_a_corpus_without_entities_scores_zero(capsys, tmp_path, serving_directory):
