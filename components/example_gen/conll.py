@@ -237,12 +237,15 @@ def _find_joint(
     tokens = [token.text for sentence in sentences for token in sentence.tokens if token.text]
     words = [token for token in tokens if any(map(str.isalpha, token))]
     mostly_without_spaces = 2 * sum(any(map(writes_no_spaces, word)) for word in words) > len(words)
+    # Nothing but emoji is no evidence of words that were taken apart.
+    is_lettered = 2 * sum(any(map(str.isalnum, token)) for token in tokens) > len(tokens)
     characters = sum(map(is_one_character, tokens))
     own_blanks = sum(token[0].isspace() or token[-1].isspace() for token in tokens)
     if own_blanks >= OWN_BLANK_SHARE * len(tokens) > 0:
         joint, evidence = "none", f", as {_of_tokens(own_blanks, tokens)} are white space, or begin or end with it"
-    elif mostly_without_spaces and characters >= CHARACTER_SHARE * len(tokens):
-        # One token for each character: also letters and digits of Western words were taken apart.
+    elif (mostly_without_spaces or is_lettered) and characters >= CHARACTER_SHARE * len(tokens):
+        # One token for each character: also letters and digits of Western words were taken apart, and where a text has
+        # many of them they outnumber the Chinese.
         joint, evidence = "none", f", as {_of_tokens(characters, tokens)} are one character"
     else:
         sides = "on either side" if mostly_without_spaces else "on both sides"

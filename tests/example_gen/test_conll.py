@@ -217,6 +217,14 @@ def test_one_odd_token_does_not_change_the_joint_of_the_others(odd: str) -> None
 
 
 @pytest.mark.parametrize(
+    "text",
+    [pytest.param("买iPhone5,见http://t.cn/8", id="more Latin than Chinese"), pytest.param("서울사람", id="Korean")],
+)
+def test_characters_of_any_script_are_joined_without_blanks(text: str) -> None:
+    assert read("".join(f"{character}\tO\n" for character in text)).texts[0].text == text
+
+
+@pytest.mark.parametrize(
     ("text", "note"),
     [
         pytest.param(
@@ -382,7 +390,7 @@ def test_the_token_column_can_be_given() -> None:
     text = "Ada ada B-P\nIs is O"
     assert read(text).texts[0].text == "Ada Is"
     assert read(text, token_column=2).texts[0].text == "ada is"
-    assert read("O B-P\nO O", token_column=1).texts[0].text == "O O"
+    assert read("O B-P\nO O", token_column=1, joint="space").texts[0].text == "O O"
 
 
 @pytest.mark.parametrize(
