@@ -85,8 +85,8 @@ def read_sentences(
     *,
     token_column: int | None = None,
     tag_column: int | None = None,
-) -> tuple[list[Sentence], Layout]:
-    """Returns the sentences of a file of columns, and its layout.
+) -> tuple[list[Sentence], Layout, list[int]]:
+    """Returns the sentences of a file of columns, its layout, and the lines with a hashtag that are comments.
 
     Blank lines (also with blanks in them) and `-DOCSTART-` lines end a sentence; a line that begins with `#` is a
     comment, which ends a sentence too, unless it has the columns of a token. A hashtag directly behind a token is no
@@ -105,6 +105,7 @@ def read_sentences(
     sentences: list[Sentence] = []
     tokens: list[Token] = []
     comments: dict[str, str] = {}
+    hashtags: list[int] = []
     first_line = 1
 
     def finish() -> None:
@@ -120,24 +121,25 @@ def read_sentences(
             continue
         fields = _split(line, layout.separator)
         is_comment = _is_comment(line, fields, layout)
-        if is_comment and tokens and _LOOKS_LIKE_HASHTAG.match(line):
-            problems.add(number, _hashtag_fault(line, fields, layout))
+        if fault := _line_fault(line, fields, layout, is_comment=is_comment, inside=bool(tokens)):
+            problems.add(number, fault)
+            # Without this line the tokens cannot make up the sentence, which would be a second problem of one fault.
+            comments.pop("text", None)
             continue
         if is_comment and tokens:
             finish()
         if not tokens and not comments:
             first_line = number
         if is_comment:
-            if match := _COMMENT.fullmatch(line):
+            match = _COMMENT.fullmatch(line)
+            if match is None and _LOOKS_LIKE_HASHTAG.match(line):
+                hashtags.append(number)
+            if match:
                 comments[match["key"].rstrip(" ")] = match["value"]
-        elif len(fields) != layout.columns:
-            problems.add(number, _column_fault(line, fields, layout))
-        elif layout.counter is not None and _ROW_OF_NO_TOKEN.fullmatch(fields[layout.counter]):
-            problems.add(number, _row_number_fault(fields, layout))
         else:
             tokens.append(Token(fields[layout.token], fields[layout.tag].strip(), number))
     finish()
-    return sentences, layout
+    return sentences, layout, hashtags
 
 
 def find_layout(
@@ -174,8 +176,8 @@ def find_layout(
             sentences[-1].append(_split(line, separator))
     widths = Counter(len(row) for rows in sentences for row in rows)
     columns = widths.most_common(1)[0][0]
-    _refuse_inline_tags(sentences, name)
     if columns < 2:
+        _refuse_inline_tags([cell for rows in sentences for row in rows for cell in row], name)
         raise AnnotationError(
             f"{name}:1: most lines have 1 column; expected 2 or more, a token and its tag, separated by a tab or "
             f"blanks; if this is another format, set format"
@@ -192,9 +194,8 @@ def find_layout(
     return Layout(separator, columns, token, tag, counter)
 
 
-def _refuse_inline_tags(sentences: list[list[list[str]]], name: str) -> None:
+def _refuse_inline_tags(cells: list[str], name: str) -> None:
     """Raises AnnotationError if the cells are tokens with a tag glued to them, such as 中/B-ORG."""
-    cells = [cell for rows in sentences for row in rows for cell in row]
     with_tag = [cell for cell in cells if _INLINE_TAG.fullmatch(cell)]
     if len(with_tag) >= TAG_SHARE * len(cells):
         raise AnnotationError(
@@ -246,6 +247,7 @@ def _find_tag_column(values: list[list[str]], name: str, token_column: int | Non
         shares[token_column - 1] = -1.0
     candidates = [column for column, share in enumerate(shares) if share >= TAG_SHARE]
     if not candidates:
+        _refuse_inline_tags(list(itertools.chain(*values)), name)
         best = max(range(len(values)), key=lambda column: (shares[column], column))
         shown = ", ".join(shorten(value) for value, _ in Counter(values[best]).most_common(5))
         raise AnnotationError(
@@ -293,6 +295,17 @@ def _is_comment(line: str, fields: list[str], layout: Layout) -> bool:
 def _split(line: str, separator: str) -> list[str]:
     # Not `str.split()`: it would split at the ideographic space and other characters that are tokens.
     return line.rstrip(" \t").split("\t") if separator == "\t" else re.split(r"[ \t]+", line.strip(" \t"))
+
+
+def _line_fault(line: str, fields: list[str], layout: Layout, *, is_comment: bool, inside: bool) -> str | None:
+    """Returns what is wrong with a line that is no boundary; `inside`: a token stands before it in its sentence."""
+    if is_comment:
+        return _hashtag_fault(line, fields, layout) if inside and _LOOKS_LIKE_HASHTAG.match(line) else None
+    if len(fields) != layout.columns:
+        return _column_fault(line, fields, layout)
+    if layout.counter is not None and _ROW_OF_NO_TOKEN.fullmatch(fields[layout.counter]):
+        return _row_number_fault(fields, layout)
+    return None
 
 
 def _column_fault(line: str, fields: list[str], layout: Layout) -> str:

@@ -18,7 +18,7 @@ from components.example_gen.spans import SpanCounts, make_annotated_text, shorte
 from components.tags import Scheme, check_tag, detect_scheme, entities_from_tags, holds_several_tags, split_tag
 
 # A file is annotated by character if at least this share of its tokens are one character each: the odd one among
-# thousands (an ellipsis of two, a character and a blank) must not put blanks into every number of the file.
+# thousands (a character and a blank, a ligature taken apart) must not put blanks into every number of the file.
 CHARACTER_SHARE = 0.99
 
 # Tokens bring their own blanks if at least this share of them are white space or begin or end with it (every fifth in
@@ -50,13 +50,18 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
         'Ada sings'
     """
     problems = Problems(name)
-    sentences, layout = read_sentences(
+    sentences, layout, hashtags = read_sentences(
         lines, name, problems, token_column=settings.token_column, tag_column=settings.tag_column
     )
     notes = [
         f"the tokens stand in column {layout.token + 1} of {layout.columns}",
         f"the tags stand in column {layout.tag + 1} of {layout.columns}",
     ]
+    if hashtags:
+        notes.append(
+            f"{len(hashtags)} lines before a sentence begin with a hashtag and were read as comments, the first is "
+            f"line {hashtags[0]}"
+        )
     digits = count_position_digits(sentences)
     if settings.position_digits == "strip" or (settings.position_digits == "auto" and digits.are_positions):
         sentences = [_without_position_digits(sentence, problems) for sentence in sentences]

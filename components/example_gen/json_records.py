@@ -58,7 +58,9 @@ def parse_record(line: str, number: int) -> Record:
         ) from error
     except ValueError as error:
         # Python converts no endless number.
-        raise AnnotationError(f"the JSON holds a number of thousands of digits: {error}; mend the number") from error
+        raise AnnotationError(
+            f"the JSON holds a number of thousands of digits: {shorten(line)}; mend the number"
+        ) from error
     except RecursionError as error:
         raise AnnotationError(f"the JSON is nested too deeply; {_EXPECTED}") from error
     if not isinstance(value, dict):

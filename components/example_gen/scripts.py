@@ -21,6 +21,8 @@ _SHARED_PUNCTUATION = frozenset("“”‘’…—·")
 _ZERO_WIDTH_JOINER = "\u200d"
 # First and last code point of what changes the character before it and is no combining mark: skin tones, flag tags.
 _MODIFIERS = ((0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F))
+# Marks that Chinese writes as two characters; corpora by character keep them together or apart.
+_DOUBLE_MARKS = frozenset(["……", "——"])
 # Two of these letters are one flag.
 _REGIONAL_INDICATORS = (0x1F1E6, 0x1F1FF)
 
@@ -58,11 +60,13 @@ def _is_closed(character: str, mostly_without_spaces: bool) -> bool:
 def is_one_character(text: str) -> bool:
     """Whether readers see one character: a base with its combining marks, variation selectors, joined emoji and tones.
 
+    The Chinese ellipsis and dash are one as well.
+
     Example:
-        >>> is_one_character("❤\ufe0f"), is_one_character("👍🏽"), is_one_character("……")
+        >>> is_one_character("❤\ufe0f"), is_one_character("👍🏽"), is_one_character("北京")
         (True, True, False)
     """
-    if len(text) < 2:
+    if len(text) < 2 or text in _DOUBLE_MARKS:
         return bool(text)
     if len(text) == 2 and all(_within(character, _REGIONAL_INDICATORS) for character in text):
         return True
