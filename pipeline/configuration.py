@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -12,13 +11,17 @@ from typing import Any
 
 import yaml
 
+from components import progress
 from components.evaluator.settings import EvaluatorSettings
 from components.example_gen.settings import DataSettings, ReadingSettings, check_files
 from components.infra_validator.settings import InfraValidatorSettings
 from components.pusher.settings import PusherSettings
 from components.settings import SettingsError, check, parse_settings
+from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.encoder_tokenizer import CASED_SHARE, cased_share, declared_case
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
+from components.transform.vocabulary import Vocabulary, VocabularyError
 from kubeflow.settings import KubeflowSettings
 
 
@@ -207,7 +210,11 @@ def _section(values: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _take_from_encoder(values: dict[str, Any]) -> None:
-    """A pretrained encoder brings its vocabulary and the case of its tokenizer, unless they are given."""
+    """A pretrained encoder brings its vocabulary and the case of its tokenizer, unless they are given.
+
+    Raises:
+        SettingsError: the folder or the vocabulary, by which the case is decided, cannot be read.
+    """
     encoder = _section(values, "trainer").get("encoder")
     transform = _section(values, "transform")
     if not isinstance(encoder, str) or not Path(encoder).is_dir():
@@ -215,7 +222,9 @@ def _take_from_encoder(values: dict[str, Any]) -> None:
     if transform.get("vocabulary") is None:
         _set(values, ("transform", "vocabulary"), str(Path(encoder) / "vocab.txt"))
     if transform.get("lower_case") is None:
-        _set(values, ("transform", "lower_case"), _lower_case_of_encoder(Path(encoder)))
+        vocabulary = _section(values, "transform")["vocabulary"]
+        if isinstance(vocabulary, str):
+            _set(values, ("transform", "lower_case"), _lower_case_of_encoder(Path(encoder), Path(vocabulary)))
 
 
 def _set(values: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
@@ -226,12 +235,22 @@ def _set(values: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
     values[place[-1]] = value
 
 
-def _lower_case_of_encoder(encoder: Path) -> bool:
-    """The `do_lower_case` of a Hugging Face folder; True, BERT's default, where nothing is said."""
-    path = encoder / "tokenizer_config.json"
-    if not path.is_file():
-        return True
+def _lower_case_of_encoder(encoder: Path, vocabulary: Path) -> bool:
+    """The case that the encoder's folder declares, else the one that its vocabulary shows, which is told."""
     try:
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("do_lower_case", True))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"trainer.encoder: {path} cannot be read: {error}") from error
+        declared = declared_case(encoder)
+        if declared is not None:
+            return declared.lower_case
+        share = cased_share(Vocabulary.from_bytes(vocabulary.read_bytes(), source=str(vocabulary)).tokens)
+    except CheckpointError as error:
+        raise SettingsError(f"trainer.encoder: {error}") from error
+    except VocabularyError as error:
+        raise SettingsError(f"transform.vocabulary: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"transform.vocabulary: {vocabulary} cannot be read: {error.strerror}") from error
+    lower_case = share < CASED_SHARE
+    progress.report(
+        f"transform.lower_case: {str(lower_case).lower()}, because {encoder} does not declare it and {share:.2%} of "
+        f"the pieces in {vocabulary.name} have one of the letters A to Z (from {CASED_SHARE:.0%} it is cased)"
+    )
+    return lower_case

@@ -30,7 +30,8 @@ to its folder; paths given as options (`--train`, `--dev`, `--test`, `--encoder`
 `--train` replaces the whole corpus of the file: dev and test sets that are not given with it are cut from it.
 
 Two defaults follow from other settings: a pretrained `trainer.encoder` brings its own `vocab.txt` as
-`transform.vocabulary`, and the `do_lower_case` of its `tokenizer_config.json` as `transform.lower_case`.
+`transform.vocabulary`, and the case of its tokenizer as `transform.lower_case`. Where its folder does not declare the
+case, as google-research's do not, the vocabulary decides, and `run` says what it took and why.
 
 This page is written by `scripts/configuration_page.py` from the settings classes.
 """

@@ -1,12 +1,13 @@
-"""The word-piece vocabulary: `vocab.txt` of BERT, one piece a line, its line number (from 0) being its id."""
+"""The word-piece vocabulary: `vocab.txt` of BERT, one piece a line, its line number (from 0) being its id.
+
+Light: imports TensorFlow only to read a path.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import os
-
-import tensorflow as tf
 
 PAD, UNK, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 REQUIRED_TOKENS = (PAD, UNK, CLS, SEP)
@@ -57,6 +58,8 @@ class Vocabulary:
         Raises:
             VocabularyError: the file cannot be read, is not UTF-8 (the line is named), is empty, or lacks a token.
         """
+        import tensorflow as tf
+
         try:
             with tf.io.gfile.GFile(os.fspath(path), "rb") as file:
                 content = file.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -127,6 +128,7 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def _compile(arguments: argparse.Namespace) -> int:
+    from components import progress
     from components.settings import SettingsError
     from kubeflow.acceptance import AcceptanceError
     from kubeflow.compile import CompileError, Images, compile_pipeline
@@ -135,6 +137,7 @@ def _compile(arguments: argparse.Namespace) -> int:
 
     if arguments.output.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--output {arguments.output}: the backend takes .yaml files only")
+    progress.show_on(logging.StreamHandler())
     try:
         RunSettings(arguments.pipeline_root)
         images = Images(arguments.image, arguments.trainer_image)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from components import progress
 from components.settings import SettingsError
 from pipeline.command_line import UsageError
 from pipeline.configuration import Configuration, read_configuration
@@ -56,6 +58,8 @@ def configuration_from_arguments(arguments: argparse.Namespace) -> Configuration
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs the pipeline and returns 0 when it came to its end, blessed or not, and 1 when a component failed."""
+    # What reading the configuration decides is told before there is a log.
+    progress.show_on(logging.StreamHandler())
     configuration = configuration_from_arguments(arguments)
     from pipeline.console import console_with_log
 

@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 
+from components import progress
 from components.settings import SettingsError
 from pipeline.configuration import read_configuration
 
@@ -47,14 +48,65 @@ def test_a_train_file_given_by_option_drops_the_dev_and_test_files_of_the_config
     assert (configuration.data.dev, configuration.data.test) == (None, None)
 
 
-def test_an_encoder_brings_its_vocabulary_and_the_case_of_its_tokenizer(corpus):
-    encoder = corpus / "encoder"
-    encoder.mkdir()
-    (encoder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n", encoding="utf-8")
-    (encoder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}), encoding="utf-8")
-    configuration = read_configuration(write(corpus, MINIMAL + "    trainer: {encoder: encoder}\n"), {})
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+UNCASED = (*SPECIAL, *(f"[unused{index}]" for index in range(20)), *"abcdefghijklmnopqrstuvwxyz中国")
+WITH_ENCODER = MINIMAL + "    trainer: {encoder: encoder}\n"
+
+
+def write_encoder(folder, tokens=UNCASED, files=None, *, rows=None):
+    """Makes a folder in Hugging Face layout as far as a configuration reads it: all but the weights."""
+    folder.mkdir(exist_ok=True)
+    shape = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    config = {"model_type": "bert", "vocab_size": len(tokens) if rows is None else rows, **shape}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "model.safetensors").touch()
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+    for name, values in (files or {}).items():
+        (folder / name).write_text(values if isinstance(values, str) else json.dumps(values), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def reported(monkeypatch):
+    lines = []
+    monkeypatch.setattr(progress, "report", lines.append)
+    return lines
+
+
+def test_an_encoder_brings_its_vocabulary_and_the_case_of_its_tokenizer(corpus, reported):
+    encoder = write_encoder(corpus / "encoder", files={"tokenizer_config.json": {"do_lower_case": False}})
+    configuration = read_configuration(write(corpus, WITH_ENCODER), {})
     assert configuration.transform.vocabulary == str(encoder / "vocab.txt")
     assert configuration.transform.lower_case is False
+    assert not reported
+
+
+@pytest.mark.parametrize(
+    ("tokens", "lower_case", "share"),
+    [
+        pytest.param(UNCASED, True, "0.00%", id="uncased"),
+        pytest.param((*UNCASED, "The", "##S"), False, "6.67%", id="cased"),
+        pytest.param((*UNCASED, "Zoë", *"0" * 71), False, "1.00%", id="one piece in a hundred"),
+        pytest.param((*UNCASED, "Zoë", *"0" * 72), True, "0.99%", id="fewer"),
+        pytest.param((*UNCASED, "É"), True, "0.00%", id="letters of other alphabets do not count"),
+        pytest.param(SPECIAL, True, "0.00%", id="special pieces only"),
+    ],
+)
+def test_the_vocabulary_tells_the_case_where_nothing_declares_it(corpus, reported, tokens, lower_case, share):
+    encoder = write_encoder(corpus / "encoder", tokens)
+    configuration = read_configuration(write(corpus, WITH_ENCODER), {})
+    assert configuration.transform.lower_case is lower_case
+    assert reported == [
+        f"transform.lower_case: {str(lower_case).lower()}, because {encoder} does not declare it and {share} of the "
+        "pieces in vocab.txt have one of the letters A to Z (from 1% it is cased)"
+    ]
+
+
+def test_a_given_case_wins_over_the_vocabulary(corpus, reported):
+    write_encoder(corpus / "encoder", (*UNCASED, *"ABC"))
+    configuration = read_configuration(write(corpus, WITH_ENCODER), {("transform", "lower_case"): True})
+    assert configuration.transform.lower_case is True
+    assert not reported
 
 
 REFUSED = {
