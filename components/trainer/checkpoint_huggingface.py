@@ -1,11 +1,13 @@
-"""Weights of the encoder from a Hugging Face BERT in safetensors files."""
+"""Weights of the encoder from a Hugging Face BERT in safetensors files, or in PyTorch's."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import pathlib
 import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy
 import safetensors
@@ -13,12 +15,16 @@ import safetensors
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.checkpoint_google_research import google_research_names
 from components.trainer.encoder_config import EncoderConfig
-from components.trainer.encoder_directory import SAFETENSORS, SAFETENSORS_INDEX
+from components.trainer.encoder_directory import hugging_face_weights
 from components.trainer.tagger import FusionTagger
+from components.trainer.torch_file import torch_tensors
 from components.trainer.weights import Destination, assign_weights, encoder_variables
 
-# The pooler and the pretraining heads are no part of a tagger, and position_ids counts 0, 1, 2, ...
-_DROPPED = re.compile(r"pooler\..*|cls\..*|embeddings\.position_ids")
+_SAFETENSORS_SUFFIX = ".safetensors"
+
+# The pooler, the pretraining heads and TinyBERT's fit to the width of its teacher are no part of a tagger, and
+# position_ids counts 0, 1, 2, ...
+_DROPPED = re.compile(r"pooler\..*|cls\..*|fit_dense\..*|embeddings\.position_ids")
 
 
 def hugging_face_names(config: EncoderConfig) -> dict[str, Destination]:
@@ -45,57 +51,51 @@ _TENSOR_NAMES = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": 
 
 
 def load_hugging_face(tagger: FusionTagger, directory: str | pathlib.Path) -> None:
-    """Loads the encoder's weights from `model.safetensors`, whole or sharded; fusion and classifier stay as they are.
+    """Loads the encoder's weights from `model.safetensors` or `pytorch_model.bin`; fusion and classifier stay.
 
     Args:
-        tagger: built from the `config.json` of the folder.
-        directory: holds `model.safetensors` or `model.safetensors.index.json` with its shards.
+        tagger: built from the configuration of the folder.
+        directory: holds the weights, whole or as shards with their index.
 
     Raises:
         CheckpointError: a file is absent or damaged, or the tensors do not fit.
     """
-    tensors: dict[str, tuple[safetensors.safe_open, str]] = {}
-    for path in _safetensors_files(pathlib.Path(directory)):
-        file = _open(path)
-        stored_names = file.keys()
-        for stored_name in stored_names:
+    tensors: dict[str, _StoredTensor] = {}
+    for path in hugging_face_weights(directory):
+        for stored_name, tensor in _read_file(path).items():
             name = _canonical_name(stored_name)
             if _DROPPED.fullmatch(name):
                 continue
             if name in tensors:
                 raise CheckpointError(f"{path}: the tensor {name} occurs twice, the second time as {stored_name}")
-            tensors[name] = (file, stored_name)
-
-    def read(name: str) -> numpy.ndarray:
-        file, stored_name = tensors[name]
-        return file.get_tensor(stored_name)
-
-    shapes = {name: tuple(file.get_slice(stored).get_shape()) for name, (file, stored) in tensors.items()}
+            tensors[name] = tensor
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     variables = encoder_variables(tagger.named_variables())
-    assign_weights(variables, hugging_face_names(tagger.encoder_config), shapes, read, str(directory))
+    names = hugging_face_names(tagger.encoder_config)
+    assign_weights(variables, names, shapes, lambda name: tensors[name].read(), str(directory))
 
 
-def _safetensors_files(directory: pathlib.Path) -> list[pathlib.Path]:
-    if (directory / SAFETENSORS).is_file():
-        return [directory / SAFETENSORS]
-    index = directory / SAFETENSORS_INDEX
-    if not index.is_file():
-        raise CheckpointError(f"{directory / SAFETENSORS}: there is no such file, nor {SAFETENSORS_INDEX}")
+class _StoredTensor(NamedTuple):
+    shape: tuple[int, ...]
+    read: Callable[[], numpy.ndarray]
+
+
+def _read_file(path: pathlib.Path) -> Mapping[str, _StoredTensor]:
+    if path.suffix == _SAFETENSORS_SUFFIX:
+        return _read_safetensors(path)
+    return {name: _StoredTensor(tensor.shape, tensor.read) for name, tensor in torch_tensors(path).items()}
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, _StoredTensor]:
     try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index}: is no index of shards: {error!r}") from error
-    missing = [shard for shard in shards if not (directory / shard).is_file()]
-    if missing:
-        raise CheckpointError(f"{index}: shards are missing: {', '.join(missing)}")
-    return [directory / shard for shard in shards]
-
-
-def _open(path: pathlib.Path) -> safetensors.safe_open:
-    try:
-        return safetensors.safe_open(path, framework="numpy")
+        file = safetensors.safe_open(path, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read; the file is damaged: {error}") from error
+    names = file.keys()
+    return {
+        name: _StoredTensor(tuple(file.get_slice(name).get_shape()), functools.partial(file.get_tensor, name))
+        for name in names
+    }
 
 
 def _canonical_name(name: str) -> str:

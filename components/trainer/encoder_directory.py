@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Literal
 
@@ -12,13 +13,19 @@ Layout = Literal["hugging_face", "google_research"]
 
 HUGGING_FACE_CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
-SAFETENSORS_INDEX = "model.safetensors.index.json"
+TORCH = "pytorch_model.bin"
 GOOGLE_RESEARCH_CONFIG = "bert_config.json"
 GOOGLE_RESEARCH_CHECKPOINT = "bert_model.ckpt"
+
+# Files of weights, with the suffix of an index where they are in shards; the first that is there is read.
+_INDEX = ".index.json"
+_HUGGING_FACE_WEIGHTS = (SAFETENSORS, TORCH)
 
 
 def detect_encoder_directory(directory: str | pathlib.Path) -> Layout:
     """Returns the layout of a folder with a pretrained encoder.
+
+    A checkpoint of google-research goes before `pytorch_model.bin`, which is a pickle.
 
     Raises:
         CheckpointError: the folder is absent, holds neither layout, or its weights are in another format.
@@ -26,19 +33,52 @@ def detect_encoder_directory(directory: str | pathlib.Path) -> Layout:
     folder = pathlib.Path(directory)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: there is no such folder; give the folder of a pretrained encoder")
-    if (folder / HUGGING_FACE_CONFIG).is_file() and any(
-        (folder / name).is_file() for name in (SAFETENSORS, SAFETENSORS_INDEX)
-    ):
+    if (folder / HUGGING_FACE_CONFIG).is_file() and _has_weights(folder, SAFETENSORS):
         return "hugging_face"
     if (folder / GOOGLE_RESEARCH_CONFIG).is_file() and any(folder.glob("*.index")):
         return "google_research"
-    remedy = ""
-    if (folder / "pytorch_model.bin").is_file():
-        remedy = "; convert pytorch_model.bin with transformers' save_pretrained(..., safe_serialization=True)"
+    if hugging_face_config(folder).is_file() and any(_has_weights(folder, name) for name in _HUGGING_FACE_WEIGHTS):
+        return "hugging_face"
     raise CheckpointError(
-        f"{folder}: expected {HUGGING_FACE_CONFIG} with {SAFETENSORS} (Hugging Face), or {GOOGLE_RESEARCH_CONFIG} "
-        f"with {GOOGLE_RESEARCH_CHECKPOINT}.* (google-research){remedy}"
+        f"{folder}: expected {HUGGING_FACE_CONFIG} with {SAFETENSORS} or {TORCH} (Hugging Face), or "
+        f"{GOOGLE_RESEARCH_CONFIG} with {GOOGLE_RESEARCH_CHECKPOINT}.* (google-research)"
     )
+
+
+def hugging_face_config(directory: pathlib.Path) -> pathlib.Path:
+    """Returns the configuration in a Hugging Face folder; some publishers kept google-research's name for it."""
+    path = directory / HUGGING_FACE_CONFIG
+    return path if path.is_file() else directory / GOOGLE_RESEARCH_CONFIG
+
+
+def hugging_face_weights(directory: str | pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files of weights in a Hugging Face folder: safetensors if there are any, else PyTorch's own.
+
+    Raises:
+        CheckpointError: there are none, or an index of shards is damaged or names files that are missing.
+    """
+    folder = pathlib.Path(directory)
+    for name in _HUGGING_FACE_WEIGHTS:
+        if (folder / name).is_file():
+            return [folder / name]
+        if (folder / f"{name}{_INDEX}").is_file():
+            return _shards(folder / f"{name}{_INDEX}")
+    raise CheckpointError(f"{folder / SAFETENSORS}: there is no such file, nor {SAFETENSORS}{_INDEX} or {TORCH}")
+
+
+def _has_weights(folder: pathlib.Path, name: str) -> bool:
+    return (folder / name).is_file() or (folder / f"{name}{_INDEX}").is_file()
+
+
+def _shards(index: pathlib.Path) -> list[pathlib.Path]:
+    try:
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index}: is no index of shards: {error!r}") from error
+    missing = [shard for shard in shards if not (index.parent / shard).is_file()]
+    if missing:
+        raise CheckpointError(f"{index}: shards are missing: {', '.join(missing)}")
+    return [index.parent / shard for shard in shards]
 
 
 def encoder_config_from_directory(directory: str | pathlib.Path) -> EncoderConfig:
@@ -49,7 +89,7 @@ def encoder_config_from_directory(directory: str | pathlib.Path) -> EncoderConfi
     """
     folder = pathlib.Path(directory)
     if detect_encoder_directory(folder) == "hugging_face":
-        return EncoderConfig.from_hugging_face(folder / HUGGING_FACE_CONFIG)
+        return EncoderConfig.from_hugging_face(hugging_face_config(folder))
     return EncoderConfig.from_google_research(folder / GOOGLE_RESEARCH_CONFIG)
 
 

@@ -20,6 +20,7 @@ from components.trainer.packing import plan_rows
 from components.trainer.tagger import FusionTagger
 from tests.trainer.numpy_bert import padded_layers
 from tests.trainer.tiny_taggers import TINY, google_research_weights, random_tagger
+from tests.trainer.torch_files import state_dict, write_legacy, write_zip
 
 Tensors = dict[str, np.ndarray]
 
@@ -70,6 +71,7 @@ def with_unused(tensors: Tensors) -> Tensors:
         "bert.embeddings.position_ids": np.arange(24)[np.newaxis],
         "cls.predictions.bias": np.ones([30], np.float32),
         "cls.seq_relationship.weight": np.ones([2, 16], np.float32),
+        "fit_dense.weight": np.ones([32, 16], np.float32),
     }
     return with_bert_prefix(tensors) | unused
 
@@ -124,6 +126,57 @@ def test_shards_are_read_together(tmp_path: pathlib.Path) -> None:
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"shards are missing: model-00002-of-00002\.safetensors"):
         load_hugging_face(tagger, tmp_path)
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy], ids=["zip", "legacy"])
+@pytest.mark.parametrize("configuration", ["config.json", "bert_config.json"])
+@pytest.mark.parametrize(
+    ("change", "tolerance"),
+    [
+        pytest.param(same, 0, id="plain"),
+        pytest.param(with_unused, 0, id="pooler_and_heads_dropped"),
+        pytest.param(as_type(np.float16), 1e-3, id="float16"),
+        pytest.param(as_type(ml_dtypes.bfloat16), 1e-2, id="bfloat16"),
+    ],
+)
+def test_all_tensors_arrive_from_files_of_torch(
+    tmp_path: pathlib.Path,
+    write: Callable[[pathlib.Path, object], None],
+    configuration: str,
+    change: Callable[[Tensors], Tensors],
+    tolerance: float,
+) -> None:
+    source = random_tagger()
+    write(tmp_path / "pytorch_model.bin", state_dict(change(hugging_face_tensors(google_research_weights(source)))))
+    (tmp_path / configuration).write_text("{}", encoding="utf-8")
+    tagger = FusionTagger(TINY, tag_count=5)
+    load_encoder(tagger, tmp_path)
+    for name, values in source.named_variables().items():
+        if name.startswith("bert/"):
+            np.testing.assert_allclose(tagger.named_variables()[name], values, atol=tolerance, err_msg=name)
+
+
+def test_shards_of_torch_are_read_together(tmp_path: pathlib.Path) -> None:
+    source = random_tagger()
+    tensors = hugging_face_tensors(google_research_weights(source))
+    names = sorted(tensors)
+    shards = {"pytorch_model-00001-of-00002.bin": names[::2], "pytorch_model-00002-of-00002.bin": names[1::2]}
+    for shard, shard_names in shards.items():
+        write_zip(tmp_path / shard, state_dict({name: tensors[name] for name in shard_names}))
+    weight_map = {name: shard for shard, shard_names in shards.items() for name in shard_names}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
+    tagger = FusionTagger(TINY, tag_count=5)
+    load_hugging_face(tagger, tmp_path)
+    for name, values in source.named_variables().items():
+        if name.startswith("bert/"):
+            np.testing.assert_array_equal(tagger.named_variables()[name], values, err_msg=name)
+
+
+def test_safetensors_go_before_files_of_torch(tmp_path: pathlib.Path) -> None:
+    source = random_tagger()
+    save_file(hugging_face_tensors(google_research_weights(source)), tmp_path / "model.safetensors")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"nothing of use")
+    load_hugging_face(FusionTagger(TINY, tag_count=5), tmp_path)
 
 
 def test_missing_left_over_and_wrongly_shaped_tensors_are_listed(tmp_path: pathlib.Path) -> None:

@@ -34,6 +34,22 @@ def folder_with(folder: pathlib.Path, *names: str) -> pathlib.Path:
             ["bert_config.json", "bert_model.ckpt.index"], "google_research", "gelu_new", id="google_research"
         ),
         pytest.param(["bert_config.json", "model.ckpt-7.index"], "google_research", "gelu_new", id="other_name"),
+        pytest.param(["config.json", "pytorch_model.bin"], "hugging_face", "gelu", id="torch"),
+        pytest.param(["config.json", "pytorch_model.bin.index.json"], "hugging_face", "gelu", id="torch_sharded"),
+        pytest.param(["bert_config.json", "pytorch_model.bin"], "hugging_face", "gelu", id="torch_of_hfl"),
+        pytest.param(["bert_config.json", "model.safetensors"], "hugging_face", "gelu", id="safetensors_of_hfl"),
+        pytest.param(
+            ["config.json", "bert_config.json", "pytorch_model.bin", "bert_model.ckpt.index"],
+            "google_research",
+            "gelu_new",
+            id="a_checkpoint_before_a_pickle",
+        ),
+        pytest.param(
+            ["config.json", "bert_config.json", "model.safetensors", "bert_model.ckpt.index"],
+            "hugging_face",
+            "gelu",
+            id="safetensors_before_a_checkpoint",
+        ),
     ],
 )
 def test_layouts(tmp_path: pathlib.Path, names: list[str], layout: str, activation: str) -> None:
@@ -47,7 +63,7 @@ def test_layouts(tmp_path: pathlib.Path, names: list[str], layout: str, activati
     [
         pytest.param([], r"expected config\.json with model\.safetensors", id="empty"),
         pytest.param(["config.json"], r"expected config\.json with model\.safetensors", id="no_weights"),
-        pytest.param(["config.json", "pytorch_model.bin"], "convert pytorch_model.bin", id="pickled_weights"),
+        pytest.param(["pytorch_model.bin"], r"expected config\.json with .* or pytorch_model\.bin", id="weights_only"),
         pytest.param(["bert_model.ckpt.index"], r"bert_config\.json", id="no_config"),
     ],
 )
