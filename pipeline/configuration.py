@@ -18,6 +18,12 @@ from components.infra_validator.settings import InfraValidatorSettings
 from components.pusher.settings import PusherSettings
 from components.settings import SettingsError, check, parse_settings
 from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.encoder_directory import (
+    check_vocabulary_size,
+    check_weight_files,
+    detect_encoder_directory,
+    encoder_config_from_directory,
+)
 from components.trainer.encoder_tokenizer import CASED_SHARE, cased_share, declared_case
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
@@ -157,6 +163,8 @@ def check_configuration(configuration: Configuration, *, on_cluster: bool = Fals
     vocabulary = configuration.transform.vocabulary
     if vocabulary is not None and is_here(vocabulary):
         check(Path(vocabulary).is_file(), "transform.vocabulary", "an existing vocab.txt", vocabulary)
+    if encoder is not None and is_here(encoder):
+        _check_encoder(configuration.trainer, Path(encoder), vocabulary if is_here(vocabulary) else None)
     if not is_here(configuration.output):
         return
     output = Path(configuration.output)
@@ -165,6 +173,18 @@ def check_configuration(configuration: Configuration, *, on_cluster: bool = Fals
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"output: {output} cannot be made: {error.strerror}") from error
+
+
+def _check_encoder(settings: TrainerSettings, encoder: Path, vocabulary: str | None) -> None:
+    """Refuses what the Trainer would refuse when the whole corpus has gone through Transform."""
+    try:
+        config = encoder_config_from_directory(encoder)
+        check_weight_files(encoder)
+        if vocabulary is not None:
+            check_vocabulary_size(config, len(_read_vocabulary(Path(vocabulary))), vocabulary)
+    except CheckpointError as error:
+        raise SettingsError(f"trainer.encoder: {error}") from error
+    settings.window_size(config.max_positions)
 
 
 def _check_encoder_on_cluster(values: dict[str, Any]) -> None:
@@ -219,6 +239,11 @@ def _take_from_encoder(values: dict[str, Any]) -> None:
     transform = _section(values, "transform")
     if not isinstance(encoder, str) or not Path(encoder).is_dir():
         return
+    try:
+        # Of a folder that is no encoder, it would be said that its vocabulary is missing.
+        detect_encoder_directory(encoder)
+    except CheckpointError as error:
+        raise SettingsError(f"trainer.encoder: {error}") from error
     if transform.get("vocabulary") is None:
         _set(values, ("transform", "vocabulary"), str(Path(encoder) / "vocab.txt"))
     if transform.get("lower_case") is None:
@@ -239,18 +264,23 @@ def _lower_case_of_encoder(encoder: Path, vocabulary: Path) -> bool:
     """The case that the encoder's folder declares, else the one that its vocabulary shows, which is told."""
     try:
         declared = declared_case(encoder)
-        if declared is not None:
-            return declared.lower_case
-        share = cased_share(Vocabulary.from_bytes(vocabulary.read_bytes(), source=str(vocabulary)).tokens)
     except CheckpointError as error:
         raise SettingsError(f"trainer.encoder: {error}") from error
-    except VocabularyError as error:
-        raise SettingsError(f"transform.vocabulary: {error}") from error
-    except OSError as error:
-        raise SettingsError(f"transform.vocabulary: {vocabulary} cannot be read: {error.strerror}") from error
+    if declared is not None:
+        return declared.lower_case
+    share = cased_share(_read_vocabulary(vocabulary).tokens)
     lower_case = share < CASED_SHARE
     progress.report(
         f"transform.lower_case: {str(lower_case).lower()}, because {encoder} does not declare it and {share:.2%} of "
         f"the pieces in {vocabulary.name} have one of the letters A to Z (from {CASED_SHARE:.0%} it is cased)"
     )
     return lower_case
+
+
+def _read_vocabulary(path: Path) -> Vocabulary:
+    try:
+        return Vocabulary.from_bytes(path.read_bytes(), source=str(path))
+    except VocabularyError as error:
+        raise SettingsError(f"transform.vocabulary: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"transform.vocabulary: {path} cannot be read: {error.strerror}") from error

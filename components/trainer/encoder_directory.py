@@ -93,6 +93,18 @@ def encoder_config_from_directory(directory: str | pathlib.Path) -> EncoderConfi
     return EncoderConfig.from_google_research(folder / GOOGLE_RESEARCH_CONFIG)
 
 
+def check_weight_files(directory: str | pathlib.Path) -> None:
+    """Refuses a folder whose files of weights are not all there; what is in them is not read.
+
+    Raises:
+        CheckpointError: files are missing, or it is not clear which are meant.
+    """
+    if detect_encoder_directory(directory) == "hugging_face":
+        hugging_face_weights(directory)
+    else:
+        google_research_prefix(directory)
+
+
 def check_vocabulary_size(config: EncoderConfig, token_count: int, source: str) -> None:
     """Refuses a vocabulary that does not belong to the encoder.
 

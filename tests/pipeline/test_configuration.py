@@ -109,6 +109,67 @@ def test_a_given_case_wins_over_the_vocabulary(corpus, reported):
     assert not reported
 
 
+def no_config(encoder):
+    (encoder / "config.json").unlink()
+
+
+def no_weights(encoder):
+    (encoder / "model.safetensors").unlink()
+
+
+def shards_are_missing(encoder):
+    (encoder / "model.safetensors").unlink()
+    index = {"weight_map": {"embeddings.word_embeddings.weight": "model-1.safetensors"}}
+    (encoder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def another_architecture(encoder):
+    (encoder / "config.json").write_text('{"model_type": "roberta"}', encoding="utf-8")
+
+
+def two_checkpoints(encoder):
+    no_weights(encoder)
+    (encoder / "config.json").rename(encoder / "bert_config.json")
+    for name in ("a.ckpt.index", "b.ckpt.index"):
+        (encoder / name).touch()
+
+
+def another_vocabulary(encoder):
+    with (encoder / "vocab.txt").open("a", encoding="utf-8") as file:
+        file.write("more\n")
+
+
+def no_vocabulary_of_bert(encoder):
+    (encoder / "vocab.txt").write_text("<s>\n</s>\na\n", encoding="utf-8")
+
+
+def few_positions(encoder):
+    config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+    (encoder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (no_config, "trainer.encoder: {encoder}: expected config.json with"),
+        (no_weights, "trainer.encoder: {encoder}: expected config.json with"),
+        (shards_are_missing, "trainer.encoder: {encoder}/model.safetensors.index.json: shards are missing: model-1."),
+        (another_architecture, "trainer.encoder: {encoder}/config.json: model_type: expected 'bert'"),
+        (two_checkpoints, "trainer.encoder: {encoder}: expected bert_model.ckpt.index or one other"),
+        (another_vocabulary, "trainer.encoder: {encoder}/vocab.txt: has 53 tokens, but the encoder has 52 word"),
+        (no_vocabulary_of_bert, "transform.vocabulary: {encoder}/vocab.txt: the vocabulary of 3 tokens lacks [PAD]"),
+        (few_positions, "window"),
+    ],
+)
+def test_an_encoder_that_cannot_be_used_is_refused_before_anything_runs(corpus, damage, message):
+    encoder = write_encoder(corpus / "encoder")
+    read_configuration(write(corpus, WITH_ENCODER), {})
+    damage(encoder)
+    with pytest.raises(SettingsError) as error:
+        read_configuration(write(corpus, WITH_ENCODER), {})
+    assert message.format(encoder=encoder) in str(error.value)
+
+
 REFUSED = {
     "no data": ("output: out", "data: this setting is required"),
     "unknown key": (MINIMAL + "    trainer: {epoch: 3}", "trainer.epoch: unknown setting. Did you mean 'epochs'?"),
