@@ -24,7 +24,13 @@ from components.trainer.encoder_directory import (
     detect_encoder_directory,
     encoder_config_from_directory,
 )
-from components.trainer.encoder_tokenizer import CASED_SHARE, cased_share, declared_case
+from components.trainer.encoder_tokenizer import (
+    CASED_SHARE,
+    VOCABULARY,
+    cased_share,
+    check_vocabulary_file,
+    declared_case,
+)
 from components.trainer.settings import TrainerSettings
 from components.transform.settings import TransformSettings
 from components.transform.vocabulary import Vocabulary, VocabularyError
@@ -242,10 +248,12 @@ def _take_from_encoder(values: dict[str, Any]) -> None:
     try:
         # Of a folder that is no encoder, it would be said that its vocabulary is missing.
         detect_encoder_directory(encoder)
+        if transform.get("vocabulary") is None:
+            check_vocabulary_file(Path(encoder))
     except CheckpointError as error:
         raise SettingsError(f"trainer.encoder: {error}") from error
     if transform.get("vocabulary") is None:
-        _set(values, ("transform", "vocabulary"), str(Path(encoder) / "vocab.txt"))
+        _set(values, ("transform", "vocabulary"), str(Path(encoder) / VOCABULARY))
     if transform.get("lower_case") is None:
         vocabulary = _section(values, "transform")["vocabulary"]
         if isinstance(vocabulary, str):
@@ -267,7 +275,7 @@ def _lower_case_of_encoder(encoder: Path, vocabulary: Path) -> bool:
     except CheckpointError as error:
         raise SettingsError(f"trainer.encoder: {error}") from error
     if declared is not None:
-        return declared.lower_case
+        return declared
     share = cased_share(_read_vocabulary(vocabulary).tokens)
     lower_case = share < CASED_SHARE
     progress.report(

@@ -14,8 +14,9 @@ class TransformSettings:
     Args:
         vocabulary: path of a `vocab.txt`; None learns one from the train split.
         lower_case: whether the vocabulary is uncased: words are lower-cased and stripped of accents. A pretrained
-            encoder brings its own: the `do_lower_case` of its `tokenizer_config.json`, else false if at least 1 % of
-            the pieces in its vocabulary, special ones left out, have one of the letters A to Z.
+            encoder brings its own: what its `tokenizer_config.json` or `tokenizer.json` declares, else false if at
+            least 1 % of the pieces in its vocabulary, special ones left out, have one of the letters A to Z. Setting
+            it passes over these files, also where they declare a tokenizer that gives other ids.
         vocabulary_size: the most word pieces a learned vocabulary has.
         minimum_count: a learned vocabulary leaves out characters and pieces that occur less often in the train split.
         vocabulary_digest: SHA-256 of the vocabulary file, which `create_transform` fills in: it makes the step run

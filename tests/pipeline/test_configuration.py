@@ -109,6 +109,12 @@ def test_a_given_case_wins_over_the_vocabulary(corpus, reported):
     assert not reported
 
 
+def test_a_given_case_passes_over_the_tokenizer_of_the_encoder(corpus):
+    write_encoder(corpus / "encoder", files={"tokenizer_config.json": {"tokenize_chinese_chars": False}})
+    configuration = read_configuration(write(corpus, WITH_ENCODER), {("transform", "lower_case"): True})
+    assert configuration.transform.lower_case is True
+
+
 def no_config(encoder):
     (encoder / "config.json").unlink()
 
@@ -143,6 +149,16 @@ def no_vocabulary_of_bert(encoder):
     (encoder / "vocab.txt").write_text("<s>\n</s>\na\n", encoding="utf-8")
 
 
+def vocabulary_in_another_file(encoder):
+    (encoder / "vocab.txt").unlink()
+    model = {"type": "WordPiece", "vocab": {"[PAD]": 0}}
+    (encoder / "tokenizer.json").write_text(json.dumps({"model": model}), encoding="utf-8")
+
+
+def another_tokenizer(encoder):
+    (encoder / "tokenizer_config.json").write_text('{"tokenize_chinese_chars": false}', encoding="utf-8")
+
+
 def few_positions(encoder):
     config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
     (encoder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2}), encoding="utf-8")
@@ -158,6 +174,8 @@ def few_positions(encoder):
         (two_checkpoints, "trainer.encoder: {encoder}: expected bert_model.ckpt.index or one other"),
         (another_vocabulary, "trainer.encoder: {encoder}/vocab.txt: has 53 tokens, but the encoder has 52 word"),
         (no_vocabulary_of_bert, "transform.vocabulary: {encoder}/vocab.txt: the vocabulary of 3 tokens lacks [PAD]"),
+        (vocabulary_in_another_file, "trainer.encoder: {encoder}: has no vocab.txt; write the pieces of model.vocab"),
+        (another_tokenizer, "trainer.encoder: {encoder}/tokenizer_config.json: tokenize_chinese_chars is false"),
         (few_positions, "window"),
     ],
 )
