@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from components.settings import SettingsError, check, parse_settings
 from components.trainer.checkpoint_error import CheckpointError
+from components.trainer.json_file import read_json_object
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
@@ -105,7 +105,7 @@ class EncoderConfig:
         Raises:
             CheckpointError: the file is absent, no JSON object, lacks a key or holds an impossible value.
         """
-        values = _read_json_object(path)
+        values = read_json_object(path)
         return _config(
             path,
             values,
@@ -122,7 +122,7 @@ class EncoderConfig:
             CheckpointError: the file is absent, no JSON object, lacks a key, holds an impossible value, or describes
                 another architecture than BERT's encoder with absolute positions.
         """
-        values = _read_json_object(path)
+        values = read_json_object(path)
         supported: tuple[tuple[str, object, object], ...] = (
             ("model_type", "bert", "bert"),
             ("position_embedding_type", "absolute", "absolute"),
@@ -134,6 +134,7 @@ class EncoderConfig:
                 raise CheckpointError(
                     f"{path}: {key}: expected {only!r}; received {values[key]!r}, which is no encoder of BERT"
                 )
+        _check_architecture(path, values)
         return _config(
             path,
             values,
@@ -143,16 +144,20 @@ class EncoderConfig:
         )
 
 
-def _read_json_object(path: str | pathlib.Path) -> dict[str, Any]:
-    try:
-        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: expected a JSON object; received {type(values).__name__}")
-    return values
+def _check_architecture(path: str | pathlib.Path, values: Mapping[str, Any]) -> None:
+    """Old files name no `model_type`; RoBERTa's tensors have BERT's names and shapes, and its positions begin at 2."""
+    if "model_type" in values:
+        return
+    architectures = values.get("architectures")
+    if architectures:
+        names = architectures if isinstance(architectures, list) else [architectures]
+        other = [name for name in names if not (isinstance(name, str) and name.startswith("Bert"))]
+        if other:
+            raise CheckpointError(f"{path}: architectures: expected BERT's; received {other[0]!r}, and no model_type")
+    elif values.get("pad_token_id") == 1:
+        raise CheckpointError(
+            f"{path}: pad_token_id: expected 0; received 1, which is RoBERTa's; a BERT with it needs model_type 'bert'"
+        )
 
 
 def _config(

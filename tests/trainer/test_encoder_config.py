@@ -97,6 +97,8 @@ def test_impossible_values_are_named_as_the_file_names_them(tmp_path: pathlib.Pa
         pytest.param({"hidden_act": "gelu_pytorch_tanh"}, "hidden_activation", "gelu_pytorch_tanh", id="gelu_tanh"),
         pytest.param({"hidden_dropout_prob": 0}, "hidden_dropout", 0.0, id="integer_rate"),
         pytest.param({}, "type_vocab_size", 2, id="type_vocab_size_by_default"),
+        pytest.param({"architectures": ["RobertaModel"]}, "num_layers", 12, id="model_type_goes_first"),
+        pytest.param({"pad_token_id": 1}, "num_layers", 12, id="another_padding"),
     ],
 )
 def test_hugging_face_config(tmp_path: pathlib.Path, values: dict, attribute: str, expected: object) -> None:
@@ -105,8 +107,27 @@ def test_hugging_face_config(tmp_path: pathlib.Path, values: dict, attribute: st
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"architectures": ["BertForMaskedLM"]}, id="architecture"),
+        pytest.param({"architectures": ["BertModel"], "pad_token_id": 1}, id="architecture_with_another_padding"),
+        pytest.param({"architectures": None, "pad_token_id": 0}, id="null"),
+        pytest.param({"architectures": [], "cell": {}, "emb_size": 312}, id="tinybert"),
+    ],
+)
+def test_hugging_face_config_without_model_type(tmp_path: pathlib.Path, values: dict) -> None:
+    assert EncoderConfig.from_hugging_face(write(tmp_path, SHAPE | values)).num_layers == 12
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
+        pytest.param({"architectures": ["RobertaModel"]}, "architectures: .* received 'RobertaModel'", id="roberta"),
+        pytest.param({"architectures": ["BertModel", "XLMModel"]}, "architectures: .*'XLMModel'", id="one_of_two"),
+        pytest.param({"architectures": "ElectraModel"}, "architectures: .*'ElectraModel'", id="no_list"),
+        pytest.param({"architectures": [7]}, "architectures: .* received 7", id="no_name"),
+        pytest.param({"pad_token_id": 1}, "pad_token_id: expected 0; received 1, which is RoBERTa's", id="padding"),
         pytest.param({"model_type": "roberta"}, "model_type: expected 'bert'; received 'roberta'", id="architecture"),
         pytest.param({"position_embedding_type": "relative_key"}, "position_embedding_type", id="relative_positions"),
         pytest.param({"is_decoder": True}, "is_decoder: expected False; received True", id="decoder"),
