@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Literal
 
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.encoder_config import EncoderConfig
+from components.trainer.json_file import read_json_object
 
 Layout = Literal["hugging_face", "google_research"]
 
@@ -71,10 +71,13 @@ def _has_weights(folder: pathlib.Path, name: str) -> bool:
 
 
 def _shards(index: pathlib.Path) -> list[pathlib.Path]:
-    try:
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index}: is no index of shards: {error!r}") from error
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: weight_map: expected the file of each tensor; received {weight_map!r}")
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str):
+            raise CheckpointError(f"{index}: weight_map: expected the name of a file for {tensor}; received {file!r}")
+    shards = sorted(set(weight_map.values()))
     missing = [shard for shard in shards if not (index.parent / shard).is_file()]
     if missing:
         raise CheckpointError(f"{index}: shards are missing: {', '.join(missing)}")

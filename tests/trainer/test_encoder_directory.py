@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pathlib
 
 import pytest
@@ -11,6 +12,7 @@ from components.trainer.encoder_directory import (
     detect_encoder_directory,
     encoder_config_from_directory,
     google_research_prefix,
+    hugging_face_weights,
 )
 
 CONFIG = (
@@ -70,6 +72,36 @@ def test_layouts(tmp_path: pathlib.Path, names: list[str], layout: str, activati
 def test_other_folders_are_refused(tmp_path: pathlib.Path, names: list[str], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         detect_encoder_directory(folder_with(tmp_path, *names))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_shards_of_an_index(tmp_path: pathlib.Path, weights: str, encoding: str) -> None:
+    index = {"metadata": {}, "weight_map": {"a": "shard-2", "b": "shard-1", "c": "shard-2"}}
+    (tmp_path / f"{weights}.index.json").write_text(json.dumps(index), encoding=encoding)
+    folder_with(tmp_path, "shard-1", "shard-2")
+    assert hugging_face_weights(tmp_path) == [tmp_path / "shard-1", tmp_path / "shard-2"]
+    (tmp_path / "shard-1").unlink()
+    with pytest.raises(CheckpointError, match=rf"{weights}\.index\.json: shards are missing: shard-1$"):
+        hugging_face_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        pytest.param([], "expected a JSON object; received list", id="list"),
+        pytest.param({}, "weight_map: expected the file of each tensor; received None", id="no_map"),
+        pytest.param({"weight_map": {}}, "weight_map: expected the file of each tensor; received {}", id="empty_map"),
+        pytest.param({"weight_map": ["a"]}, "weight_map: expected the file of each tensor", id="list_of_files"),
+        pytest.param({"weight_map": {"a": "s", "b": None}}, "name of a file for b; received None", id="null"),
+        pytest.param({"weight_map": {"a": "s", "b": ["s"]}}, r"name of a file for b; received \['s'\]", id="nested"),
+        pytest.param({"weight_map": {"a": 1, "b": "s"}}, "name of a file for a; received 1", id="number"),
+    ],
+)
+def test_a_damaged_index_is_named(tmp_path: pathlib.Path, index: object, message: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors\.index\.json: .*{message}"):
+        hugging_face_weights(tmp_path)
 
 
 def test_absent_folder_is_refused(tmp_path: pathlib.Path) -> None:
