@@ -15,7 +15,7 @@ from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_directory import google_research_prefix
 from components.trainer.tagger import FusionTagger
-from components.trainer.weights import Destination, assign_weights, encoder_variables
+from components.trainer.weights import Destination, assign_weights, check_weight_types, encoder_variables
 
 _LAYER_TENSORS = (
     "attention/output/dense/kernel",
@@ -137,6 +137,8 @@ def _load(variables: dict[str, tf.Variable], names: dict[str, Destination], pref
                 f"{prefix}: the tensor {name} cannot be read; the file is damaged: {error}"
             ) from error
 
+    types = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
+    check_weight_types(types, names, str(prefix))
     assign_weights(variables, names, checkpoint_shapes(prefix, names), read, str(prefix))
     averages = sorted(name for name in reader.get_variable_to_shape_map() if _AVERAGE.search(_slot(name, names)))
     if averages:

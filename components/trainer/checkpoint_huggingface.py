@@ -18,9 +18,10 @@ from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_directory import hugging_face_weights
 from components.trainer.tagger import FusionTagger
 from components.trainer.torch_file import torch_tensors
-from components.trainer.weights import Destination, assign_weights, encoder_variables
+from components.trainer.weights import Destination, assign_weights, check_weight_types, encoder_variables
 
 _SAFETENSORS_SUFFIX = ".safetensors"
+_SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 # The pooler, the pretraining heads and TinyBERT's fit to the width of its teacher are no part of a tagger, and
 # position_ids counts 0, 1, 2, ...
@@ -72,18 +73,23 @@ def load_hugging_face(tagger: FusionTagger, directory: str | pathlib.Path) -> No
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     variables = encoder_variables(tagger.named_variables())
     names = hugging_face_names(tagger.encoder_config)
+    check_weight_types({name: tensor.type_name for name, tensor in tensors.items()}, names, str(directory))
     assign_weights(variables, names, shapes, lambda name: tensors[name].read(), str(directory))
 
 
 class _StoredTensor(NamedTuple):
     shape: tuple[int, ...]
+    type_name: str
     read: Callable[[], numpy.ndarray]
 
 
 def _read_file(path: pathlib.Path) -> Mapping[str, _StoredTensor]:
     if path.suffix == _SAFETENSORS_SUFFIX:
         return _read_safetensors(path)
-    return {name: _StoredTensor(tensor.shape, tensor.read) for name, tensor in torch_tensors(path).items()}
+    return {
+        name: _StoredTensor(tensor.shape, tensor.dtype.name, tensor.read)
+        for name, tensor in torch_tensors(path).items()
+    }
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, _StoredTensor]:
@@ -91,11 +97,17 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, _StoredTensor]:
         file = safetensors.safe_open(path, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read; the file is damaged: {error}") from error
+    tensors = {}
     names = file.keys()
-    return {
-        name: _StoredTensor(tuple(file.get_slice(name).get_shape()), functools.partial(file.get_tensor, name))
-        for name in names
-    }
+    for name in names:
+        description = file.get_slice(name)
+        stored_type = description.get_dtype()
+        tensors[name] = _StoredTensor(
+            tuple(description.get_shape()),
+            _SAFETENSORS_TYPES.get(stored_type, stored_type),
+            functools.partial(file.get_tensor, name),
+        )
+    return tensors
 
 
 def _canonical_name(name: str) -> str:

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from components.trainer.checkpoint_error import CheckpointError
 
+# Others are quantized: their numbers mean nothing without a scale that stands elsewhere.
+WEIGHT_TYPES = ("float16", "bfloat16", "float32", "float64")
+
 # Tensors of a fault that are named: those of a wrong configuration are hundreds.
 _NAMED = 5
 
@@ -39,6 +42,24 @@ class Destination:
 def encoder_variables(variables: Mapping[str, tf.Variable]) -> dict[str, tf.Variable]:
     """Returns the encoder's part of `FusionTagger.named_variables()`."""
     return {name: variable for name, variable in variables.items() if name.startswith("bert/")}
+
+
+def check_weight_types(types: Mapping[str, str], destinations: Mapping[str, Destination], source: str) -> None:
+    """Refuses a checkpoint whose weights are stored in another type than `WEIGHT_TYPES`.
+
+    Args:
+        types: the type of each tensor that the checkpoint holds, by the name of the tensor.
+        destinations: by name in the checkpoint, where each expected tensor goes.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: names a tensor and its type.
+    """
+    for name in sorted(destinations.keys() & types.keys()):
+        if types[name] not in WEIGHT_TYPES:
+            raise CheckpointError(
+                f"{source}: the tensor {name} has the type {types[name]}; expected {', '.join(WEIGHT_TYPES)}"
+            )
 
 
 def assign_weights(

@@ -148,6 +148,15 @@ def test_missing_left_over_and_wrongly_shaped_tensors_are_listed(tmp_path: pathl
     )
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int64])
+def test_quantized_weights_are_refused(tmp_path: pathlib.Path, dtype: type) -> None:
+    name = "bert/embeddings/LayerNorm/beta"
+    tensors = encoder_tensors(random_tagger())
+    save(tmp_path / "bert_model.ckpt", tensors | {name: tensors[name].astype(dtype)})
+    with pytest.raises(CheckpointError, match=rf"the tensor {name} has the type {dtype.__name__}; expected float16"):
+        load_google_research(FusionTagger(TINY, tag_count=5), tmp_path)
+
+
 def test_a_checkpoint_of_another_size_is_refused_whole(tmp_path: pathlib.Path) -> None:
     save(tmp_path / "bert_model.ckpt", google_research_weights(random_tagger()))
     with pytest.raises(CheckpointError, match=r"8 left over: layer_logit0/bias, .*, layer_logit2/bias and 3 more$"):

@@ -195,6 +195,21 @@ def test_missing_left_over_and_wrongly_shaped_tensors_are_listed(tmp_path: pathl
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "type_name"), [pytest.param("model.safetensors", "I8"), pytest.param("pytorch_model.bin", "int8")]
+)
+def test_quantized_weights_are_refused(tmp_path: pathlib.Path, file: str, type_name: str) -> None:
+    name = "encoder.layer.1.attention.self.key.bias"
+    tensors = hugging_face_tensors(google_research_weights(random_tagger()))
+    tensors[name] = tensors[name].astype(np.int8)
+    if file == "model.safetensors":
+        save_file(tensors, tmp_path / file)
+    else:
+        write_zip(tmp_path / file, state_dict(tensors))
+    with pytest.raises(CheckpointError, match=rf"the tensor {re.escape(name)} has the type {type_name}; expected"):
+        load_hugging_face(FusionTagger(TINY, tag_count=5), tmp_path)
+
+
 def test_a_tensor_under_two_names_is_refused(tmp_path: pathlib.Path) -> None:
     tensors = hugging_face_tensors(google_research_weights(random_tagger()))
     tensors["bert.embeddings.LayerNorm.gamma"] = np.ones([16], np.float32)

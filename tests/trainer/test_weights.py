@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from components.trainer.checkpoint_error import CheckpointError
-from components.trainer.weights import Destination, assign_weights
+from components.trainer.weights import Destination, assign_weights, check_weight_types
 
 DESTINATIONS = {
     "table": Destination("table"),
@@ -62,3 +62,15 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
 def test_a_weight_without_source_is_a_mistake_of_the_table() -> None:
     with pytest.raises(ValueError, match=r"differ in \['forgotten'\]"):
         assign(variables() | {"forgotten": tf.Variable(0.0)}, TENSORS)
+
+
+@pytest.mark.parametrize("type_name", ["float16", "bfloat16", "float32", "float64"])
+def test_types_of_weights(type_name: str) -> None:
+    check_weight_types({"table": type_name, "step": "int64"}, DESTINATIONS, "model.ckpt")
+
+
+@pytest.mark.parametrize("type_name", ["int8", "uint8", "float8_e4m3fn", "F8_E4M3", "bool", "int64"])
+def test_weights_of_other_types_are_refused(type_name: str) -> None:
+    message = rf"^model\.ckpt: the tensor left has the type {type_name}; expected float16, bfloat16, float32, float64$"
+    with pytest.raises(CheckpointError, match=message):
+        check_weight_types({"table": "float32", "left": type_name}, DESTINATIONS, "model.ckpt")
