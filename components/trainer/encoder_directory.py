@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Literal
 
+from components import progress
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.json_file import read_json_object
@@ -108,21 +109,29 @@ def check_weight_files(directory: str | pathlib.Path) -> None:
         google_research_prefix(directory)
 
 
-def check_vocabulary_size(config: EncoderConfig, token_count: int, source: str) -> None:
-    """Refuses a vocabulary that does not belong to the encoder.
+def check_vocabulary_size(config: EncoderConfig, token_count: int, source: str, *, exactly: bool = False) -> None:
+    """Refuses a vocabulary that does not belong to the encoder; fewer tokens than word embeddings are reported.
+
+    Some publishers pad the table, to a multiple of 8 or for tokens to come; rows without a token are never read.
 
     Args:
         config: shape of the encoder.
         token_count: number of tokens of the vocabulary.
         source: the vocabulary's file, for the message.
+        exactly: refuses fewer tokens, too.
 
     Raises:
-        CheckpointError: the vocabulary has not one token for each row of the word embedding table.
+        CheckpointError: the vocabulary has more tokens than the word embedding table has rows.
     """
-    if token_count != config.vocab_size:
+    if token_count > config.vocab_size or (exactly and token_count != config.vocab_size):
         raise CheckpointError(
             f"{source}: has {token_count} tokens, but the encoder has {config.vocab_size} word embeddings; "
             f"use the vocabulary with which the encoder was pretrained"
+        )
+    if token_count < config.vocab_size:
+        progress.report(
+            f"{source}: has {token_count} tokens, and the encoder {config.vocab_size} word embeddings, so the last "
+            f"{config.vocab_size - token_count} have none: a padded table, or the vocabulary of another encoder"
         )
 
 

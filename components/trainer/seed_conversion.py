@@ -106,7 +106,8 @@ def load_servable(model: SeedModel) -> tuple[Servable, Vocabulary]:
     """Builds the servable with the checkpoint's weights; see `convert` for what it raises."""
     config = EncoderConfig.from_google_research(model.bert_config)
     vocabulary = Vocabulary.from_file(model.vocabulary)
-    check_vocabulary_size(config, len(vocabulary), str(model.vocabulary))
+    # Nobody watches a conversion train: a vocabulary of another encoder would be seen only by wrong tags.
+    check_vocabulary_size(config, len(vocabulary), str(model.vocabulary), exactly=True)
     scheme = read_label_scheme(model.labels, iob1=model.iob1)
     _check_label_count(model, scheme, config)
     tagger = FusionTagger(config, len(scheme.labels), "dynamic")

@@ -102,6 +102,13 @@ def test_the_vocabulary_tells_the_case_where_nothing_declares_it(corpus, reporte
     ]
 
 
+def test_a_padded_table_of_the_encoder_is_told(corpus, reported):
+    encoder = write_encoder(corpus / "encoder", files={"tokenizer_config.json": {"do_lower_case": True}}, rows=64)
+    read_configuration(write(corpus, WITH_ENCODER), {})
+    (line,) = reported
+    assert line.startswith(f"{encoder}/vocab.txt: has 52 tokens, and the encoder 64 word embeddings")
+
+
 def test_a_given_case_wins_over_the_vocabulary(corpus, reported):
     write_encoder(corpus / "encoder", (*UNCASED, *"ABC"))
     configuration = read_configuration(write(corpus, WITH_ENCODER), {("transform", "lower_case"): True})

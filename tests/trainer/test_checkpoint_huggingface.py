@@ -19,25 +19,10 @@ from components.trainer.encoder_directory import encoder_config_from_directory
 from components.trainer.packing import plan_rows
 from components.trainer.tagger import FusionTagger
 from tests.trainer.numpy_bert import padded_layers
-from tests.trainer.tiny_taggers import TINY, google_research_weights, random_tagger
+from tests.trainer.tiny_taggers import TINY, google_research_weights, hugging_face_tensors, random_tagger
 from tests.trainer.torch_files import state_dict, write_legacy, write_zip
 
 Tensors = dict[str, np.ndarray]
-
-
-def hugging_face_tensors(weights: Tensors) -> Tensors:
-    """Returns an encoder's weights as Hugging Face stores them; written without the tables of the reader."""
-    tensors = {}
-    for name, values in weights.items():
-        if not name.startswith("bert/"):
-            continue
-        stored = name.removeprefix("bert/").replace("layer_", "layer/").replace("/", ".")
-        if "_embeddings" in stored:
-            stored += ".weight"
-        if stored.endswith("kernel"):
-            stored, values = stored.replace("kernel", "weight"), values.T
-        tensors[stored.replace("gamma", "weight").replace("beta", "bias")] = np.ascontiguousarray(values)
-    return tensors
 
 
 def google_research_names_of(tensors: Tensors) -> Tensors:

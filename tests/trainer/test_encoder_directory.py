@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from components import progress
 from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.encoder_config import EncoderConfig
 from components.trainer.encoder_directory import (
@@ -120,8 +121,29 @@ def test_several_checkpoints_are_refused(tmp_path: pathlib.Path) -> None:
         google_research_prefix(tmp_path)
 
 
-def test_vocabulary_of_another_encoder_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("token_count", "exactly"),
+    [
+        pytest.param(101, False, id="more"),
+        pytest.param(101, True, id="more_exactly"),
+        pytest.param(99, True, id="fewer"),
+    ],
+)
+def test_vocabulary_of_another_encoder_is_refused(token_count: int, exactly: bool) -> None:
     config = EncoderConfig(vocab_size=100)
-    check_vocabulary_size(config, 100, "vocab.txt")
-    with pytest.raises(CheckpointError, match=r"vocab\.txt: has 99 tokens, but the encoder has 100 word embeddings"):
-        check_vocabulary_size(config, 99, "vocab.txt")
+    check_vocabulary_size(config, 100, "vocab.txt", exactly=exactly)
+    message = rf"vocab\.txt: has {token_count} tokens, but the encoder has 100 word embeddings"
+    with pytest.raises(CheckpointError, match=message):
+        check_vocabulary_size(config, token_count, "vocab.txt", exactly=exactly)
+
+
+def test_a_padded_table_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[str] = []
+    monkeypatch.setattr(progress, "report", reported.append)
+    check_vocabulary_size(EncoderConfig(vocab_size=100), 100, "vocab.txt")
+    assert not reported
+    check_vocabulary_size(EncoderConfig(vocab_size=100), 97, "vocab.txt")
+    assert reported == [
+        "vocab.txt: has 97 tokens, and the encoder 100 word embeddings, so the last 3 have none: a padded table, or "
+        "the vocabulary of another encoder"
+    ]

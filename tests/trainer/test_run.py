@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -23,6 +24,8 @@ from components.trainer.training_data import TrainingDataError
 from components.trainer.warm_up import WARM_UP_FILE
 from components.transform.vocabulary import Vocabulary
 from tests.trainer.conftest import examples_of, write_examples
+from tests.trainer.tiny_taggers import TINY, google_research_weights, hugging_face_tensors, random_tagger
+from tests.trainer.torch_files import state_dict, write_zip
 
 
 def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
@@ -180,6 +183,31 @@ def test_unknown_settings_are_refused(training_arguments):
     training_arguments.custom_config["epoch"] = 3
     with pytest.raises(SettingsError, match=r"trainer\.epoch: unknown setting"):
         run_fn(training_arguments)
+
+
+def test_an_encoder_with_a_padded_table_is_trained_and_exported(training_arguments, tmp_path, tiny_vocabulary):
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    config = dataclasses.replace(TINY, vocab_size=len(tiny_vocabulary) + 7)
+    shape = {
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.intermediate_size,
+        "max_position_embeddings": config.max_positions,
+    }
+    (encoder / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+    tensors = hugging_face_tensors(google_research_weights(random_tagger(config)))
+    write_zip(encoder / "pytorch_model.bin", state_dict(tensors))
+    training_arguments.custom_config |= {"encoder": str(encoder), "epochs": 1}
+    run_fn(training_arguments)
+    model = tf.saved_model.load(training_arguments.serving_model_dir)
+    answer = model.signatures["serving_default"](text=tf.constant(["张三在北京工作。"]))
+    assert answer["entity_score"].shape[0] == 1
+    report = json.loads((Path(training_arguments.model_run_dir) / "training.json").read_text(encoding="utf-8"))
+    assert report["encoder"]["vocab_size"] == report["tokenizer"]["vocabulary_size"] + 7
 
 
 def test_a_folder_that_is_no_encoder_is_refused(training_arguments, tmp_path):

@@ -41,6 +41,21 @@ def google_research_weights(tagger: FusionTagger) -> dict[str, np.ndarray]:
     return weights
 
 
+def hugging_face_tensors(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns an encoder's weights as Hugging Face stores them; written without the tables of the reader."""
+    tensors = {}
+    for name, values in weights.items():
+        if not name.startswith("bert/"):
+            continue
+        stored = name.removeprefix("bert/").replace("layer_", "layer/").replace("/", ".")
+        if "_embeddings" in stored:
+            stored += ".weight"
+        if stored.endswith("kernel"):
+            stored, values = stored.replace("kernel", "weight"), values.T
+        tensors[stored.replace("gamma", "weight").replace("beta", "bias")] = np.ascontiguousarray(values)
+    return tensors
+
+
 def random_rows(row_lengths: list[int], vocab_size: int = TINY.vocab_size) -> tf.Tensor:
     """Returns packed token ids, int32 [N], which depend on the lengths alone."""
     return tf.constant(np.random.default_rng(1).integers(0, vocab_size, sum(row_lengths)), tf.int32)
