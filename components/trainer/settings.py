@@ -112,8 +112,8 @@ class TrainerSettings:
     """How the tagger is trained.
 
     Args:
-        encoder: folder of a pretrained encoder (Hugging Face layout or google-research checkpoint); None starts from
-            random weights of the shape `random_encoder`.
+        encoder: folder of a pretrained encoder (Hugging Face layout, with safetensors or `pytorch_model.bin`, or
+            google-research checkpoint); None starts from random weights of the shape `random_encoder`.
         random_encoder: the shape of an encoder without pretrained weights.
         warm_start: serving folder whose newest version gives the initial weights, of the head too; as long as it has no
             version, or for None, training starts from the encoder. Vocabulary, entity types, encoder, fusion and

@@ -14,13 +14,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import io
+import mmap
 import pathlib
 import pickle
+import pickletools
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy
@@ -72,6 +74,8 @@ def torch_tensors(path: pathlib.Path) -> dict[str, TorchTensor]:
     try:
         with path.open("rb") as file:
             magic = file.read(len(_ZIP_MAGIC))
+        if not magic:
+            raise CheckpointError(f"{path}: is empty; it is damaged or no file of torch.save")
         content = _read_zip(path) if magic == _ZIP_MAGIC else _read_legacy(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -137,7 +141,7 @@ _GLOBALS: dict[tuple[str, str], object] = {
 class _Unpickler(pickle.Unpickler):
     """Knows the names that tensors need, and no others."""
 
-    def __init__(self, file: BinaryIO, path: pathlib.Path) -> None:
+    def __init__(self, file: io.BytesIO | mmap.mmap, path: pathlib.Path) -> None:
         # torch.load does so: pickles of Python 2 have their strings as bytes.
         super().__init__(file, encoding="utf-8")
         self._path = path
@@ -168,9 +172,11 @@ class _Unpickled(NamedTuple):
     storage_types: Mapping[str, Any]
 
 
-def _unpickle(file: BinaryIO, path: pathlib.Path) -> _Unpickled:
+def _unpickle(file: io.BytesIO | mmap.mmap, path: pathlib.Path) -> _Unpickled:
+    """Reads the pickle at the position of `file`, neither of whose kinds allocates more than there is to read."""
     unpickler = _Unpickler(file, path)
     try:
+        _check_sizes(file)
         return _Unpickled(unpickler.load(), unpickler.storage_types)
     except (CheckpointError, OSError):
         raise
@@ -178,6 +184,21 @@ def _unpickle(file: BinaryIO, path: pathlib.Path) -> _Unpickled:
         raise CheckpointError(
             f"{path}: cannot be read; it is damaged or no file of torch.save: {type(error).__name__}: {error}"
         ) from error
+
+
+_MEMO_WRITES = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+def _check_sizes(file: io.BytesIO | mmap.mmap) -> None:
+    """Refuses a pickle that would take more memory than its own size justifies: the unpickler allocates first.
+
+    `genops` compares lengths with what is there, but not places in the memo, each of which takes two bytes or more.
+    """
+    start = file.tell()
+    for opcode, argument, place in pickletools.genops(file):  # type: ignore[arg-type]
+        if opcode.name in _MEMO_WRITES and not 0 <= int(argument or 0) <= (place or 0):
+            raise pickle.UnpicklingError(f"a memo of {argument} places in {place} bytes")
+    file.seek(start)
 
 
 class _Content(NamedTuple):
@@ -222,7 +243,7 @@ _ZIP_DAMAGES = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, R
 
 
 def _read_legacy(path: pathlib.Path) -> _Content:
-    with path.open("rb") as file:
+    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as file:
         if _unpickle(file, path).value != _LEGACY_MAGIC or _unpickle(file, path).value != _LEGACY_PROTOCOL:
             raise CheckpointError(f"{path}: is in no known format of torch.save")
         system = _unpickle(file, path).value

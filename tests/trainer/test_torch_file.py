@@ -124,6 +124,9 @@ FLOAT_STORAGE = b"ctorch\nFloatStorage\n"
         pytest.param(b"X\x06\x00\x00\x00moduleQ.", id="a persistent object that is no storage"),
         pytest.param(b"(X\x07\x00\x00\x00storage" + FLOAT_STORAGE + b"]K\x00K\x01tQ.", id="a key that is no text"),
         pytest.param(b"\x82\x01.", id="an extension code"),
+        pytest.param(b"Nr\xff\xff\xff\x7f.", id="a place in the memo that takes gigabytes"),
+        pytest.param(b"Np2000000000\n.", id="such a place in digits"),
+        pytest.param(b"\x96\x00\x00\x00\x00\x08\x00\x00\x00.", id="a length that takes gigabytes"),
         pytest.param(b"", id="nothing"),
     ],
 )
