@@ -269,15 +269,25 @@ def _set(values: dict[str, Any], place: tuple[str, ...], value: Any) -> None:
 
 
 def _lower_case_of_encoder(encoder: Path, vocabulary: Path) -> bool:
-    """The case that the encoder's folder declares, else the one that its vocabulary shows, which is told."""
+    """The case that the encoder's folder declares, else the one that its vocabulary shows.
+
+    It is told where nothing declares it, and where what is declared and the vocabulary disagree.
+    """
     try:
         declared = declared_case(encoder)
     except CheckpointError as error:
         raise SettingsError(f"trainer.encoder: {error}") from error
-    if declared is not None:
-        return declared
     share = cased_share(_read_vocabulary(vocabulary).tokens)
     lower_case = share < CASED_SHARE
+    if declared is not None:
+        if declared != lower_case:
+            effect = "lower-cased text never meets them" if declared else "words with capital letters become [UNK]"
+            progress.report(
+                f"transform.lower_case: {str(declared).lower()}, as {encoder} declares it, although {share:.2%} of the "
+                f"pieces in {vocabulary.name} have one of the letters A to Z: {effect}; set transform.lower_case if "
+                f"the encoder was pretrained otherwise"
+            )
+        return declared
     progress.report(
         f"transform.lower_case: {str(lower_case).lower()}, because {encoder} does not declare it and {share:.2%} of "
         f"the pieces in {vocabulary.name} have one of the letters A to Z (from {CASED_SHARE:.0%} it is cased)"

@@ -74,11 +74,31 @@ def reported(monkeypatch):
 
 
 def test_an_encoder_brings_its_vocabulary_and_the_case_of_its_tokenizer(corpus, reported):
-    encoder = write_encoder(corpus / "encoder", files={"tokenizer_config.json": {"do_lower_case": False}})
+    files = {"tokenizer_config.json": {"do_lower_case": False}}
+    encoder = write_encoder(corpus / "encoder", (*UNCASED, "The", "##S"), files=files)
     configuration = read_configuration(write(corpus, WITH_ENCODER), {})
     assert configuration.transform.vocabulary == str(encoder / "vocab.txt")
     assert configuration.transform.lower_case is False
     assert not reported
+
+
+@pytest.mark.parametrize(
+    ("tokens", "declared", "effect"),
+    [
+        # As the folder of bert-base-chinese says it.
+        pytest.param(UNCASED, False, "words with capital letters become [UNK]", id="cased without capital letters"),
+        pytest.param((*UNCASED, "The", "##S"), True, "lower-cased text never meets them", id="uncased with them"),
+    ],
+)
+def test_a_declared_case_that_the_vocabulary_contradicts_is_taken_and_told(corpus, reported, tokens, declared, effect):
+    write_encoder(corpus / "encoder", tokens, files={"tokenizer_config.json": {"do_lower_case": declared}})
+    configuration = read_configuration(write(corpus, WITH_ENCODER), {})
+    assert configuration.transform.lower_case is declared
+    (line,) = reported
+    assert line.startswith(
+        f"transform.lower_case: {str(declared).lower()}, as {corpus / 'encoder'} declares it, although "
+    )
+    assert f"A to Z: {effect}; set transform.lower_case if" in line
 
 
 @pytest.mark.parametrize(
