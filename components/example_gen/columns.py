@@ -17,8 +17,11 @@ from components.tags import OUTSIDE, holds_several_tags, is_tag, split_tag
 TAG_SHARE = 0.8
 # A column numbers the rows if at least this share of its values are numbers, and counts them if they go up by one.
 NUMBER_SHARE = 0.95
-# Types of syntactic chunks, which CoNLL-2000 and CoNLL-2003 write in the same form as entities.
-CHUNK_TYPES = frozenset(["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"])
+# Types of syntactic chunks, which CoNLL-2000 and CoNLL-2003 write in the same form as entities; the last three are
+# those of its German part.
+CHUNK_TYPES = frozenset(
+    ["NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"]
+)
 
 # No blank can be matched by two neighbours here: a line of # and 100,000 blanks would take minutes.
 _COMMENT = re.compile(r"#\s?(?P<key>[A-Za-z_ ]+)(?:[^\S ]\s*)?=\s?(?P<value>.*)")

@@ -38,6 +38,12 @@ def surfaces(corpus: Corpus) -> list[list[tuple[str, str]]]:
         pytest.param("-DOCSTART- -X- O O\n\nAda NN B-NP B-P\n", ["Ada"], [[("Ada", "P")]], id="document start"),
         pytest.param("Ada\tB-P\tNN\tx\nis\tO\tVB\tx", ["Ada is"], [[("Ada", "P")]], id="the tag is not last"),
         pytest.param("Ada NN B-NP B-P\nis VB B-VP O", ["Ada is"], [[("Ada", "P")]], id="chunks are no entities"),
+        pytest.param(
+            "Ada NE B-NC B-P\nsingt VV B-VC O\nin AP B-PC O",
+            ["Ada singt in"],
+            [[("Ada", "P")]],
+            id="German chunks are none either",
+        ),
         pytest.param("1\tAda\tB-P\t-\t-\n2\tis\tO\t-\t-", ["Ada is"], [[("Ada", "P")]], id="token numbers"),
         pytest.param(
             "0\tAda\tB-P\n1\tis\tO\n\n0\tBob\tO", ["Ada is", "Bob"], [[("Ada", "P")], []], id="numbers from 0"
