@@ -134,11 +134,10 @@ def read_sentences(
         if not tokens and not comments:
             first_line = number
         if is_comment:
-            match = _COMMENT.fullmatch(line)
-            if match is None and _LOOKS_LIKE_HASHTAG.match(line):
-                hashtags.append(number)
-            if match:
+            if match := _COMMENT.fullmatch(line):
                 comments[match["key"].rstrip(" ")] = match["value"]
+            elif _LOOKS_LIKE_HASHTAG.match(line):
+                hashtags.append(number)
         else:
             tokens.append(Token(fields[layout.token], fields[layout.tag].strip(), number))
     finish()
@@ -192,8 +191,9 @@ def find_layout(
     values = [[row[column] for rows in sentences for row in rows] for column in range(columns)]
     tag = _find_tag_column(values, name, token_column) if tag_column is None else tag_column - 1
     others = [column for column in range(columns) if column != tag]
-    token = _find_token_column(sentences, values, others) if token_column is None else token_column - 1
-    counter = next((column for column in others if column != token and _counts_rows(values[column])), None)
+    counters = [column for column in others if _counts_rows(values[column])]
+    token = _find_token_column(sentences, values, others, counters) if token_column is None else token_column - 1
+    counter = next((column for column in counters if column != token), None)
     return Layout(separator, columns, token, tag, counter)
 
 
@@ -207,29 +207,35 @@ def _refuse_inline_tags(cells: list[str], name: str) -> None:
         )
 
 
-def _find_token_column(sentences: list[list[list[str]]], values: list[list[str]], candidates: list[int]) -> int:
+def _find_token_column(
+    sentences: list[list[list[str]]], values: list[list[str]], candidates: list[int], counters: list[int]
+) -> int:
     """Returns the first column that neither numbers the rows nor names their document; the nearest, if all do.
 
     Args:
         sentences: sentences of rows of cells.
         values: the cells by column.
         candidates: the columns to choose from.
+        counters: those of them that count the rows.
     """
     longer = [rows for rows in sentences if len(rows) > 1]
 
     def implausibility(column: int) -> tuple[int, int]:
-        numbers = _share(map(_ROW_NUMBER.fullmatch, values[column])) >= NUMBER_SHARE
+        numbers = _are_numbers(values[column])
         # The name of the document, or the number of the sentence: one value in each sentence.
         constant = bool(longer) and all(len({row[column] for row in rows}) == 1 for rows in longer)
-        counts = numbers and _counts_rows(values[column])
-        return 3 if counts or (numbers and constant) else 2 if constant else 1 if numbers else 0, column
+        return 3 if column in counters or (numbers and constant) else 2 if constant else 1 if numbers else 0, column
 
     return min(candidates, key=implausibility)
 
 
+def _are_numbers(values: list[str]) -> bool:
+    return _share(map(_ROW_NUMBER.fullmatch, values)) >= NUMBER_SHARE
+
+
 def _counts_rows(values: list[str]) -> bool:
     """Whether plain numbers are most of the values, and each is one more than the one before, or begins again."""
-    if _share(map(_ROW_NUMBER.fullmatch, values)) < NUMBER_SHARE:
+    if not _are_numbers(values):
         return False
     # The number of an endless token counts no row, and Python would refuse to convert it.
     numbers = [int(value) for value in values if value.isdecimal() and len(value) <= 9]
@@ -260,8 +266,9 @@ def _find_tag_column(values: list[list[str]], name: str, token_column: int | Non
         )
     # Of several columns that look like tags, those that mark entities count. Chunks go first: in a file without any
     # entity theirs is the only column with types.
-    candidates = [column for column in candidates if not _holds_chunks(values[column])] or candidates[-1:]
-    candidates = [column for column in candidates if _types(values[column])] or candidates[-1:]
+    types = {column: _types(values[column]) for column in candidates}
+    candidates = [each for each in candidates if not types[each] or types[each] - CHUNK_TYPES] or candidates[-1:]
+    candidates = [each for each in candidates if types[each]] or candidates[-1:]
     if len(candidates) > 1:
         numbers = " and ".join(str(column + 1) for column in candidates)
         raise AnnotationError(
@@ -275,13 +282,8 @@ def _looks_like_tag(value: str) -> bool:
     return is_tag(value) or holds_several_tags(value)
 
 
-def _holds_chunks(values: list[str]) -> bool:
-    types = _types(values)
-    return bool(types) and types <= CHUNK_TYPES
-
-
 def _types(values: list[str]) -> set[str]:
-    return {split_tag(value.strip())[1] for value in values if is_tag(value.strip()) and value.strip() != OUTSIDE}
+    return {split_tag(tag)[1] for tag in map(str.strip, values) if is_tag(tag) and tag != OUTSIDE}
 
 
 def _is_boundary(line: str) -> bool:
@@ -311,11 +313,15 @@ def _line_fault(line: str, fields: list[str], layout: Layout, *, is_comment: boo
     return None
 
 
-def _column_fault(line: str, fields: list[str], layout: Layout) -> str:
+def _columns_expected(layout: Layout) -> str:
     separator = "tabs" if layout.separator == "\t" else "blanks"
+    return f"expected {layout.columns} separated by {separator}"
+
+
+def _column_fault(line: str, fields: list[str], layout: Layout) -> str:
     return (
-        f"the line {shorten(line)} has {len(fields)} columns; expected {layout.columns} separated by {separator}, as "
-        f"most lines have; mend the line"
+        f"the line {shorten(line)} has {len(fields)} columns; {_columns_expected(layout)}, as most lines have; mend "
+        f"the line"
     )
 
 
@@ -323,8 +329,7 @@ def _hashtag_fault(line: str, fields: list[str], layout: Layout) -> str:
     if len(fields) == layout.columns:
         fault = f"column {layout.tag + 1} holds {shorten(fields[layout.tag])}, which is no tag"
     else:
-        separator = "tabs" if layout.separator == "\t" else "blanks"
-        fault = f"it has {len(fields)} columns, expected {layout.columns} separated by {separator}"
+        fault = f"it has {len(fields)} columns, {_columns_expected(layout)}"
     return (
         f"the line {shorten(line)} stands inside a sentence and begins with a hashtag, but is no token with its tag: "
         f"{fault}; mend the line, or, if it is a comment, write a blank behind its # or an empty line before it"

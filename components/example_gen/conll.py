@@ -95,14 +95,12 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
             continue
         text, offsets = located
         tags = [token.tag for token in sentence.tokens]
-        lenient += count_lenient(tags, scheme)
+        entities = entities_from_tags(tags, scheme)
+        lenient += count_lenient(tags, entities, scheme)
         annotated = make_annotated_text(
             identifier=sentence.identifier or f"{os.path.basename(name)}:{sentence.line}",
             text=text,
-            spans=[
-                (offsets[first][0], offsets[last - 1][1], entity_type)
-                for first, last, entity_type in entities_from_tags(tags, scheme)
-            ],
+            spans=[(offsets[first][0], offsets[last - 1][1], entity_type) for first, last, entity_type in entities],
             name=name,
             line=sentence.tokens[0].line,
             trim_whitespace=settings.trim_whitespace,
@@ -117,15 +115,21 @@ def read_conll(lines: Sequence[str], name: str, settings: ReadingSettings) -> Co
     return Corpus(tuple(texts), (*notes, *counts.notes()))
 
 
-def count_lenient(tags: Sequence[str], scheme: Scheme) -> Counter[str]:
+def count_lenient(tags: Sequence[str], entities: Sequence[tuple[int, int, str]], scheme: Scheme) -> Counter[str]:
     """Returns how many tags of each kind break the order of `scheme` and are read as conlleval reads them, in words.
 
+    Args:
+        tags: of a sentence.
+        entities: what `entities_from_tags` finds in them.
+        scheme: of the tags.
+
     Example:
-        >>> count_lenient(["I-PER", "I-PER", "I-LOC", "O"], "BIO")
+        >>> tags = ["I-PER", "I-PER", "I-LOC", "O"]
+        >>> count_lenient(tags, entities_from_tags(tags, "BIO"), "BIO")
         Counter({'I- tags behind O or another type were read as the start of an entity': 2})
     """
     counts: Counter[str] = Counter()
-    for first, end, _ in entities_from_tags(tags, scheme):
+    for first, end, _ in entities:
         begins, ends = tags[first][0], tags[end - 1][0]
         # IOB1 writes B- only where an entity of the same type ends before it.
         if scheme == "IOB1":
@@ -238,7 +242,7 @@ def _find_joint(
 ) -> tuple[Callable[[str, str], bool], list[str]]:
     """Returns the function that says whether a space belongs between two tokens, and notes on how it was found."""
     if settings.joint != "auto":
-        return lambda left, right: settings.joint == "space" and not _have_blank_between(left, right), []
+        return lambda left, right: settings.joint == "space", []
     tokens = [token.text for sentence in sentences for token in sentence.tokens if token.text]
     words = [token for token in tokens if any(map(str.isalpha, token))]
     mostly_without_spaces = 2 * sum(any(map(writes_no_spaces, word)) for word in words) > len(words)
@@ -262,12 +266,7 @@ def _find_joint(
     notes = [f"the joint of tokens is {joint}{evidence}"] if any(each.text is None for each in sentences) else []
     if joint == "none":
         return lambda left, right: False, notes
-    return (
-        lambda left, right: (
-            not _have_blank_between(left, right)
-            and joint_needs_space(left[-1], right[0], mostly_without_spaces=mostly_without_spaces)
-        )
-    ), notes
+    return lambda left, right: joint_needs_space(left[-1], right[0], mostly_without_spaces=mostly_without_spaces), notes
 
 
 def _have_blank_between(left: str, right: str) -> bool:
@@ -304,7 +303,7 @@ def _locate(
     position = 0
     before = ""
     for token in sentence.tokens:
-        if before and needs_space(before, token.text):
+        if before and not _have_blank_between(before, token.text) and needs_space(before, token.text):
             parts.append(" ")
             position += 1
         parts.append(token.text)
