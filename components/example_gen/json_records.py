@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from components.annotated_text import AnnotationError
-from components.example_gen.spans import first_surrogate, shorten
+from components.example_gen.spans import first_surrogate, shorten, surrogate_fault
 
 ANNOTATION_KEYS = ("entities", "spans", "label", "labels")
 _START_KEYS = ("start", "start_offset")
@@ -87,10 +87,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_characters(what: str, text: str) -> None:
     if (surrogate := first_surrogate(text)) is not None:
-        raise AnnotationError(
-            f"{what} {shorten(text)} has the unpaired surrogate U+{ord(text[surrogate]):04X} at code point "
-            f"{surrogate}, which is no character; mend the program that wrote the file (half of an emoji was cut off)"
-        )
+        raise AnnotationError(surrogate_fault(f"{what} {shorten(text)}", text, surrogate))
 
 
 def _spans(value: Mapping[str, Any]) -> Iterator[RawSpan]:

@@ -55,11 +55,7 @@ def make_annotated_text(
     """
     before = len(problems)
     if (surrogate := first_surrogate(text)) is not None:
-        problems.add(
-            line,
-            f"the text has the unpaired surrogate U+{ord(text[surrogate]):04X} at code point {surrogate}, "
-            f"which is no character; mend the program that wrote the file (half of an emoji was cut off)",
-        )
+        problems.add(line, surrogate_fault("the text", text, surrogate))
         return None
     entities: set[Entity] = set()
     for start, end, entity_type in spans:
@@ -110,6 +106,14 @@ def first_surrogate(text: str) -> int | None:
     except UnicodeEncodeError as error:
         return error.start
     return None
+
+
+def surrogate_fault(what: str, text: str, surrogate: int) -> str:
+    """Returns what is wrong with a text that `what` names and that has a surrogate at the index `surrogate`."""
+    return (
+        f"{what} has the unpaired surrogate U+{ord(text[surrogate]):04X} at code point {surrogate}, which is no "
+        f"character; mend the program that wrote the file (half of an emoji was cut off)"
+    )
 
 
 def shorten(text: str) -> str:

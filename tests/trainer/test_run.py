@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
 
 from components import features
 from components.pusher.card_sources import gather_card
@@ -21,7 +20,7 @@ from components.trainer.checkpoint_error import CheckpointError
 from components.trainer.loss import NO_TAG
 from components.trainer.run import run_fn
 from components.trainer.training_data import TrainingDataError
-from components.trainer.warm_up import WARM_UP_FILE
+from components.trainer.warm_up import read_warm_up
 from components.transform.vocabulary import Vocabulary
 from tests.trainer.conftest import examples_of, write_examples
 from tests.trainer.tiny_taggers import TINY, google_research_weights, hugging_face_tensors, random_tagger
@@ -40,8 +39,7 @@ def test_the_trainer_leaves_a_model_and_a_report(training_arguments, tmp_path):
     assert (report["whole_words"], report["annotated_by_whitespace"]) == (True, False)
     assert report["tags"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     assert (report["tokenizer"]["lower_case"], report["libraries"]["tensorflow"]) == (True, tf.__version__)
-    records = tf.data.TFRecordDataset(f"{training_arguments.serving_model_dir}/{WARM_UP_FILE}")
-    requests = [prediction_log_pb2.PredictionLog.FromString(each.numpy()).predict_log.request for each in records]
+    requests = read_warm_up(training_arguments.serving_model_dir)
     assert {request.model_spec.signature_name for request in requests} == set(model.signatures)
     for request in requests:
         inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}

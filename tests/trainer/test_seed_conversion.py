@@ -20,7 +20,7 @@ from components.trainer.text_tagger import TextTagger
 from components.trainer.warm_start import load_version
 from components.transform.vocabulary import Vocabulary
 from pipeline.command_line import main
-from tests.trainer.seed_sizes import BASE, SLOW
+from tests.trainer.seed_sizes import BASE, SLOW, SMALL
 
 REFERENCE = pathlib.Path(__file__).with_name("seed_reference.py")
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *"张三在北京工作李四上海王五朋友的他", "play", "##ing", "##s", "in")
@@ -77,16 +77,7 @@ def converted_from(folder, config, vocabulary, row_lengths):
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    config = {
-        "vocab_size": len(VOCABULARY),
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "hidden_act": "gelu",
-        "max_position_embeddings": 20,
-        "type_vocab_size": 2,
-    }
+    config = SMALL.config | {"vocab_size": len(VOCABULARY)}
     return converted_from(tmp_path_factory.mktemp("seed"), config, VOCABULARY, ROW_LENGTHS)
 
 

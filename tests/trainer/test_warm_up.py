@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,12 +12,12 @@ from components.trainer.settings import ServingWarmUpSettings
 from components.trainer.warm_up import WARM_UP_FILE, synthetic_text, warm_up_requests, write_warm_up
 from components.transform.tokenizer import Tokenizer
 from components.transform.vocabulary import Vocabulary
+from serving.deploy.production import max_batch_size
 from serving.embedded import warmup as embedded
 from serving.embedded.saved_model import LoadedModel
 from serving.embedded.status import StatusError
 from tests.infra_validator.fake_servable import export_servable
 
-ROOT = Path(__file__).parents[2]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -90,10 +87,7 @@ def test_a_text_has_the_length_that_was_asked_for(tiny_vocabulary):
 
 
 def test_the_default_covers_the_largest_batches_of_the_cpu_deployment():
-    batching = (ROOT / "serving/deploy/config/batching_cpu.pbtxt").read_text(encoding="utf-8")
-    (largest,) = re.findall(r"^max_batch_size *{ *value: *(\d+) *}", batching, re.MULTILINE)
-
-    assert int(largest) in ServingWarmUpSettings().batch_sizes
+    assert max_batch_size("cpu") in ServingWarmUpSettings().batch_sizes
 
 
 @pytest.mark.parametrize(
