@@ -118,10 +118,13 @@ def checkpoint_shapes(prefix: str | pathlib.Path, names: Container[str]) -> dict
     Raises:
         CheckpointError: the checkpoint is absent or damaged.
     """
-    shapes = _open(pathlib.Path(prefix)).get_variable_to_shape_map()
+    return _shapes(_open(pathlib.Path(prefix)), names)
+
+
+def _shapes(reader: tf.train.CheckpointReader, names: Container[str]) -> dict[str, tuple[int, ...]]:
     return {
         name: tuple(shape)
-        for name, shape in shapes.items()
+        for name, shape in reader.get_variable_to_shape_map().items()
         if name in names or not (_DROPPED.fullmatch(name) or _slot(name, names))
     }
 
@@ -139,8 +142,8 @@ def _load(variables: dict[str, tf.Variable], names: dict[str, Destination], pref
 
     types = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
     check_weight_types(types, names, str(prefix))
-    assign_weights(variables, names, checkpoint_shapes(prefix, names), read, str(prefix))
-    averages = sorted(name for name in reader.get_variable_to_shape_map() if _AVERAGE.search(_slot(name, names)))
+    assign_weights(variables, names, _shapes(reader, names), read, str(prefix))
+    averages = sorted(name for name in types if _AVERAGE.search(_slot(name, names)))
     if averages:
         progress.report(f"{prefix}: averaged weights are in the checkpoint and not used, such as {averages[0]}")
 
